@@ -1,0 +1,144 @@
+//! Where threads park, and who must.
+//!
+//! Beat has no reactor of its own. A [`Driver`] is a place that a thread can park in and that knows about
+//! events: [`plain`] knows none, [`tokio`] *is* a tokio current-thread runtime, whose epoll and timers turn
+//! while an idle worker sits in it.
+//!
+//! At most one thread is inside the driver, the holder of the *token* ([`DriverSlot::try_enter`]); all others
+//! park on their own futexes. Somebody is always responsible for it:
+//!
+//! 1. a thread that goes to sleep with a processor takes the token if it is free;
+//! 2. a thread that is serving comes by regularly: it takes a turn without blocking every so many polls;
+//! 3. a thread that begins to compute, or gives its processor up, *covers* the driver if it was the last one
+//!    serving and the token is free: it wakes an idle worker, or else the duty thread, which does 1;
+//! 4. a thread stuck in a poll is found by the watchdog, which does 3 in its name.
+//!
+//! Rules 1 to 3 leave no gap: "last one serving" is decided under the lock of
+//! [`Processors`](crate::processors::Processors), and a thread that stops serving by going to sleep does 1.
+
+pub(crate) mod plain;
+#[cfg(feature = "tokio")]
+pub(crate) mod tokio;
+
+use std::any::Any;
+use std::fmt;
+use std::time::Duration;
+
+use crate::parker::{Parker, Unpark};
+use crate::sync::atomic::AtomicBool;
+use crate::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+
+/// Which driver a runtime parks in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum DriverKind {
+    /// No I/O and no timers: threads park on futexes.
+    Plain,
+    /// One shared tokio current-thread runtime: `tokio::net`, `tokio::time` and what builds on them work.
+    #[cfg(feature = "tokio")]
+    Tokio,
+}
+
+impl Default for DriverKind {
+    /// `Tokio` with the feature `tokio`, else `Plain`.
+    fn default() -> Self {
+        #[cfg(feature = "tokio")]
+        return Self::Tokio;
+        #[cfg(not(feature = "tokio"))]
+        Self::Plain
+    }
+}
+
+/// Keeps the driver's own context (tokio's "current handle") entered on this thread until dropped.
+pub(crate) type Entered = Option<Box<dyn Any>>;
+
+/// A place to park in that knows about events.
+pub(crate) trait Driver: Send + Sync + fmt::Debug {
+    /// Whether events can come at all: if not, nobody need sit in it.
+    fn has_events(&self) -> bool;
+
+    /// Parks the calling thread, which has called [`Parker::enter_driver`], until `parker` is notified. Wakers
+    /// run in here, on this thread.
+    fn park(&self, parker: &Parker);
+
+    /// Makes a `park` look at its parker again. From any thread, also from inside the turn.
+    fn nudge(&self);
+
+    /// Takes what events are there, without blocking.
+    fn turn(&self);
+
+    /// Makes the driver's context current on this thread.
+    fn enter(&self) -> Entered;
+
+    /// Tasks that third-party code gave to the driver itself, and that live in there.
+    fn foreign_tasks(&self) -> usize;
+
+    /// Ends the driver. Nobody is inside, and all of Beat's own tasks are gone.
+    fn shutdown(&self, timeout: Option<Duration>);
+}
+
+/// The driver of a runtime, with its token.
+#[derive(Debug)]
+pub(crate) struct DriverSlot {
+    driver: Box<dyn Driver>,
+    occupied: AtomicBool,
+}
+
+impl DriverSlot {
+    pub(crate) fn new(driver: Box<dyn Driver>) -> Self {
+        Self { driver, occupied: AtomicBool::new(false) }
+    }
+
+    /// Whether nobody need be sent: somebody holds the token, or there is nothing to hold it for.
+    pub(crate) fn is_covered(&self) -> bool {
+        // Acquire is more than a hint needs; the decision that counts is made under the processors' lock.
+        !self.driver.has_events() || self.occupied.load(Acquire)
+    }
+
+    /// Takes the token, unless somebody has it.
+    pub(crate) fn try_enter(&self) -> Option<Token<'_>> {
+        if !self.driver.has_events() || self.occupied.load(Relaxed) {
+            return None;
+        }
+        // Acquire pairs with the release of `Token::drop`: turns are a sequence.
+        self.occupied.compare_exchange(false, true, Acquire, Relaxed).is_ok().then_some(Token(self))
+    }
+
+    /// Unparks a thread wherever it sleeps.
+    pub(crate) fn unpark(&self, parker: &Parker) {
+        match parker.unpark() {
+            Unpark::Done => {}
+            Unpark::NudgeDriver => self.driver.nudge(),
+        }
+    }
+
+    pub(crate) fn get(&self) -> &dyn Driver {
+        &*self.driver
+    }
+}
+
+/// The right to be inside the driver.
+#[derive(Debug)]
+pub(crate) struct Token<'a>(&'a DriverSlot);
+
+impl Token<'_> {
+    /// Parks in the driver until notified.
+    pub(crate) fn park(&self, parker: &Parker) {
+        if parker.enter_driver() {
+            self.0.driver.park(parker);
+            parker.leave_driver();
+        }
+    }
+
+    /// Takes what events are there.
+    pub(crate) fn turn(&self) {
+        self.0.driver.turn();
+    }
+}
+
+impl Drop for Token<'_> {
+    fn drop(&mut self) {
+        // Release pairs with `try_enter`.
+        self.0.occupied.store(false, Release);
+    }
+}

@@ -1,0 +1,123 @@
+//! tokio as the parking place: one current-thread runtime, and whoever parks does so in its `block_on`.
+//!
+//! Every thread of Beat has the runtime's handle entered, so `tokio::net`, `tokio::time` and all that is built
+//! on them find "their" runtime. The thread that holds the token turns its epoll and timers; a readiness event
+//! calls the waker of a Beat task right there, which puts the task on that thread's own queue and notifies the
+//! thread's parker, so that it leaves `block_on` and runs the task on a clean stack.
+//!
+//! *Park.* 1. the owner publishes `DRIVER` in its parker; 2. inside `block_on` a small future registers its
+//! waker and 3. looks whether the parker is notified. *Nudge.* 1. the caller has swapped `NOTIFIED` into the
+//! parker; 2. wakes the registered waker. Either step 3 sees the notification or step 2 finds the waker.
+
+use std::fmt;
+use std::future::poll_fn;
+use std::mem;
+use std::sync::{Mutex, PoisonError};
+use std::task::Poll;
+use std::time::Duration;
+
+use futures::task::AtomicWaker;
+use tokio::runtime::{Builder, EnterGuard, Handle, Runtime};
+
+use super::{Driver, Entered};
+use crate::parker::Parker;
+
+pub(crate) struct TokioDriver {
+    /// `None` after shutdown. Only the token holder enters, so the lock is uncontended; it is held for a turn.
+    runtime: Mutex<Option<Runtime>>,
+    handle: Handle,
+    waker: AtomicWaker,
+}
+
+impl TokioDriver {
+    /// # Errors
+    ///
+    /// Those of tokio: the system has no descriptor left for epoll, say.
+    ///
+    /// `on_thread_start` runs at the start of each thread that tokio makes for blocking calls.
+    pub(crate) fn new(on_thread_start: impl Fn() + Send + Sync + 'static) -> std::io::Result<Self> {
+        let runtime = Builder::new_current_thread()
+            .enable_all()
+            .thread_name("beat-tokio-blocking")
+            .on_thread_start(on_thread_start)
+            .build()?;
+        Ok(Self {
+            handle: runtime.handle().clone(),
+            runtime: Mutex::new(Some(runtime)),
+            waker: AtomicWaker::new(),
+        })
+    }
+
+    fn block_on(&self, future: impl Future<Output = ()>) {
+        let runtime = self.runtime.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(runtime) = &*runtime {
+            runtime.block_on(future);
+        }
+    }
+}
+
+impl fmt::Debug for TokioDriver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TokioDriver").finish_non_exhaustive()
+    }
+}
+
+impl Driver for TokioDriver {
+    fn has_events(&self) -> bool {
+        true
+    }
+
+    fn park(&self, parker: &Parker) {
+        self.block_on(poll_fn(|cx| {
+            self.waker.register(cx.waker());
+            if parker.is_notified() { Poll::Ready(()) } else { Poll::Pending }
+        }));
+    }
+
+    fn nudge(&self) {
+        self.waker.wake();
+    }
+
+    fn turn(&self) {
+        self.block_on(tokio::task::yield_now());
+    }
+
+    fn enter(&self) -> Entered {
+        let handle = Box::new(self.handle.clone());
+        let guard = handle.enter();
+        // SAFETY: only the lifetime changes. The guard borrows the boxed handle, which stands still on the heap
+        // and is dropped after the guard: fields drop in the order they are declared.
+        let guard = unsafe { mem::transmute::<EnterGuard<'_>, EnterGuard<'static>>(guard) };
+        Some(Box::new(EnteredTokio { _guard: guard, _handle: handle }))
+    }
+
+    fn foreign_tasks(&self) -> usize {
+        self.handle.metrics().num_alive_tasks()
+    }
+
+    fn shutdown(&self, timeout: Option<Duration>) {
+        let runtime = self.runtime.lock().unwrap_or_else(PoisonError::into_inner).take();
+        match (runtime, timeout) {
+            (None, _) => {}
+            (Some(runtime), Some(timeout)) => runtime.shutdown_timeout(timeout),
+            // A plain drop waits for blocking calls that have begun, which tokio forbids inside a task.
+            (Some(runtime), None) if Handle::try_current().is_ok() => runtime.shutdown_background(),
+            (Some(runtime), None) => drop(runtime),
+        }
+    }
+}
+
+impl Drop for TokioDriver {
+    /// Wherever the last reference goes, also inside a task: tokio must not wait there.
+    fn drop(&mut self) {
+        let runtime = self.runtime.get_mut().unwrap_or_else(PoisonError::into_inner);
+        if let Some(runtime) = runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+struct EnteredTokio {
+    _guard: EnterGuard<'static>,
+    _handle: Box<Handle>,
+}

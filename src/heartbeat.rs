@@ -1,0 +1,181 @@
+//! When a thread that forks looks at the clock, and what it does then: policy, without effects.
+//!
+//! A fork costs no clock read. One word per thread, the *countdown*, is decremented at each push (a plain load
+//! and store); below zero a cold path reads the clock, sets the countdown so that it comes by about
+//! [`LOOKS_PER_PERIOD`] times in a period, and acts. Anyone may store [`ASKED`] to be heard at the next
+//! fork.
+//!
+//! *Tuning the countdown.* The rate of forks is not known, and changes. From the time since the last look a
+//! look extrapolates how many forks fill the wanted interval, but grows at most [`GROWTH`]-fold and never
+//! beyond [`LONGEST`]: a phase of nanosecond forks followed by one of millisecond forks must not go unheard.
+//!
+//! *Deciding.* A promotion is worth its cost (an allocation, a steal, a switch for the join that waits: some
+//! microseconds) only if somebody takes it. So: if an idle thread searches, it is served as soon as the
+//! account has recovered; if all that could help are asleep, only after the region has lasted
+//! [`FIRST_WAKE`], and once a period; if nobody is idle, never. Source: heartbeat scheduling (Acar et al.,
+//! PLDI 2018), with the idle thief in place of the timer.
+
+use std::time::Duration;
+
+use crate::processors::Census;
+
+/// The countdown at the start of an item of work.
+pub(crate) const FIRST: i32 = 4;
+/// What somebody who wants to be heard stores: below what a countdown reaches by itself.
+pub(crate) const ASKED: i32 = -1_000;
+/// How much the countdown may grow from one look to the next.
+const GROWTH: u64 = 4;
+/// The countdown's upper end.
+const LONGEST: u64 = 512;
+/// How often a thread that forks all the time looks at the clock within a period.
+const LOOKS_PER_PERIOD: u64 = 4;
+/// How long a region must have lasted before it wakes a sleeping thread, in ns: about what the wake-up costs.
+const FIRST_WAKE: u64 = 20_000;
+/// How long a region must have lasted before it gives work to a thread that searches, in ns.
+const FIRST_GIFT: u64 = 2_000;
+
+/// Times of one thread's heartbeat, in nanoseconds on the runtime's clock.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Heartbeat {
+    period: u64,
+    /// When the item of work at hand was first looked at; `None` before.
+    start: Option<u64>,
+    last_look: u64,
+    last_promotion: u64,
+    last_yield: u64,
+    countdown: u64,
+}
+
+/// What a look at the clock decided.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Beat {
+    /// Go on.
+    Nothing,
+    /// Put the oldest latent job on offer for those who search.
+    Promote,
+    /// Put it on offer, and wake a sleeping thread for it.
+    PromoteAndWake,
+}
+
+impl Heartbeat {
+    pub(crate) fn new(period: Duration) -> Self {
+        Self {
+            period: u64::try_from(period.as_nanos()).unwrap_or(u64::MAX),
+            start: None,
+            last_look: 0,
+            last_promotion: 0,
+            last_yield: 0,
+            countdown: FIRST as u64,
+        }
+    }
+
+    /// A new item of work begins: [`FIRST`] forks from now is the first look.
+    pub(crate) fn begin_item(&mut self) {
+        self.start = None;
+        self.countdown = FIRST as u64;
+    }
+
+    /// A look at `now`; returns the new countdown. `asked`: somebody wanted to be heard before the countdown
+    /// was over, so it says nothing about the rate of forks.
+    pub(crate) fn look(&mut self, now: u64, asked: bool) -> i32 {
+        let wanted = self.period / LOOKS_PER_PERIOD;
+        let next = match self.start {
+            None => {
+                self.start = Some(now);
+                FIRST as u64 * GROWTH
+            }
+            Some(_) if asked => self.countdown,
+            Some(_) => {
+                let elapsed = now.saturating_sub(self.last_look).max(1);
+                (self.countdown * wanted / elapsed).clamp(1, self.countdown * GROWTH)
+            }
+        };
+        self.last_look = now;
+        self.countdown = next.min(LONGEST);
+        self.countdown as i32
+    }
+
+    /// How long the item of work has lasted, as far as it is known.
+    pub(crate) fn age(&self, now: u64) -> u64 {
+        self.start.map_or(0, |start| now.saturating_sub(start))
+    }
+
+    /// Whether the item has lasted for a period: it is no short poll any more.
+    pub(crate) fn is_long(&self, now: u64) -> bool {
+        self.age(now) >= self.period
+    }
+
+    /// Whether it is time to let a waiting duty thread have the core.
+    pub(crate) fn yield_is_due(&mut self, now: u64) -> bool {
+        let due = now.saturating_sub(self.last_yield) >= self.period;
+        if due {
+            self.last_yield = now;
+        }
+        due
+    }
+
+    /// Decides at `now`. `offered`: an earlier offer of this thread still waits for a taker.
+    pub(crate) fn decide(&mut self, now: u64, census: Census, offered: bool) -> Beat {
+        let age = self.age(now);
+        let since = now.saturating_sub(self.last_promotion);
+        let beat = if census.searching > 0 {
+            let rested = since >= self.period / LOOKS_PER_PERIOD;
+            if !offered && age >= FIRST_GIFT && rested { Beat::Promote } else { Beat::Nothing }
+        } else if census.idle > 0 && age >= FIRST_WAKE && since >= self.period {
+            Beat::PromoteAndWake
+        } else {
+            Beat::Nothing
+        };
+        if beat != Beat::Nothing {
+            self.last_promotion = now;
+        }
+        beat
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    fn census(idle: u32, searching: u32) -> Census {
+        Census { total: 2, idle, computing: 1, searching }
+    }
+
+    fn started() -> Heartbeat {
+        let mut beat = Heartbeat::new(Duration::from_micros(100));
+        beat.look(1_000_000, false);
+        beat
+    }
+
+    #[test]
+    fn nothing_is_promoted_when_nobody_is_idle() {
+        assert_eq!(started().decide(9_000_000, census(0, 0), false), Beat::Nothing);
+    }
+
+    #[test]
+    fn a_sleeper_is_woken_only_after_the_region_has_lasted() {
+        let mut beat = started();
+        assert_eq!(beat.decide(1_000_000 + FIRST_WAKE - 1, census(1, 0), false), Beat::Nothing);
+        assert_eq!(beat.decide(1_000_000 + FIRST_WAKE, census(1, 0), false), Beat::PromoteAndWake);
+        assert_eq!(beat.decide(1_000_000 + FIRST_WAKE + 1, census(1, 0), false), Beat::Nothing);
+    }
+
+    #[test]
+    fn a_searcher_is_served_unless_an_offer_is_open() {
+        assert_eq!(started().decide(1_010_000, census(0, 1), true), Beat::Nothing);
+        assert_eq!(started().decide(1_010_000, census(0, 1), false), Beat::Promote);
+    }
+
+    #[test]
+    fn the_countdown_grows_for_cheap_forks_and_falls_to_one_for_dear_ones() {
+        let mut beat = started();
+        let mut now = 1_000_000;
+        let mut countdown = 0;
+        for _ in 0..10 {
+            now += 100;
+            countdown = beat.look(now, false);
+        }
+        assert_eq!(countdown as u64, LONGEST);
+        assert_eq!(beat.look(now + 1_000_000_000, false), 1);
+    }
+}

@@ -1,0 +1,194 @@
+//! Beat is one scheduler for futures and for CPU-bound closures.
+//!
+//! A service spawns its futures with [`spawn`] and its heavy work with [`spawn_blocking_parallel`]; inside the
+//! heavy work [`join`] forks, at the price of a few instructions while nobody is idle. Both share the same
+//! workers, one a core, and light requests stay prompt while every core computes. With the feature `tokio` (on
+//! by default) tokio's I/O and timers work inside tasks: change `#[tokio::main]` to `#[beat::main]`.
+//!
+//! ```
+//! fn fib(n: u64) -> u64 {
+//!     if n < 2 {
+//!         return n;
+//!     }
+//!     let (a, b) = beat::join(move || fib(n - 1), move || fib(n - 2));
+//!     a + b
+//! }
+//!
+//! #[beat::main]
+//! async fn main() {
+//!     let heavy = beat::spawn_blocking_parallel(|| fib(20));
+//!     let light = beat::spawn(async { "still here" });
+//!     assert_eq!(light.await.unwrap(), "still here");
+//!     assert_eq!(heavy.await.unwrap(), 6765);
+//! }
+//! ```
+//!
+//! # The source, in reading order
+//!
+//! 1. `sync`: std or loom. `parker`: putting one thread to sleep.
+//! 2. `processors`: who may run; sleep, submit and hand-over, with their proofs.
+//! 3. `ticket`, `heartbeat`, `join`: fork-join.
+//! 4. `driver`, `duty`: where threads park, and who serves events while all workers compute.
+//! 5. `task`: futures and closures as heap objects. `cancel`.
+//! 6. `local`, `scheduler`, `worker`, `watchdog`, `blocking`: a thread's state, what threads share, their loop.
+//! 7. `runtime`, `lifecycle`: making, using and ending it all. `metrics`. `os`.
+
+#[cfg(not(loom))]
+mod blocking;
+#[cfg(not(loom))]
+mod cancel;
+#[cfg(not(loom))]
+mod driver;
+#[cfg(not(loom))]
+mod duty;
+mod heartbeat;
+#[cfg(not(loom))]
+mod join;
+#[cfg(not(loom))]
+mod lifecycle;
+#[cfg(not(loom))]
+mod local;
+#[cfg(not(loom))]
+mod metrics;
+#[cfg(not(loom))]
+mod os;
+mod parker;
+mod processors;
+#[cfg(not(loom))]
+mod runtime;
+#[cfg(not(loom))]
+mod scheduler;
+mod sync;
+#[cfg(not(loom))]
+pub mod task;
+mod ticket;
+#[cfg(not(loom))]
+mod watchdog;
+#[cfg(not(loom))]
+mod worker;
+
+#[cfg(not(loom))]
+pub use api::*;
+
+#[cfg(not(loom))]
+mod api {
+    use std::future::Future;
+    use std::panic::Location;
+
+    pub use crate::cancel::{is_cancelled, uncancellable};
+    pub use crate::driver::DriverKind;
+    pub use crate::join::join;
+    pub use crate::metrics::Metrics;
+    pub use crate::runtime::{Builder, EnterGuard, Handle, NoCurrentRuntime, Pinning, Runtime};
+    pub use crate::task::{AbortHandle, AbortOnDropHandle, JoinError, JoinHandle, yield_now};
+
+    #[cfg(feature = "macros")]
+    pub use beat_macros::{main, test};
+
+    use crate::runtime::context::with_current_or_global;
+    use crate::task::{self, Kind};
+
+    /// Spawns a future: it runs on the workers, beside the caller.
+    ///
+    /// Inside a Beat task, closure or `block_on` it goes to that runtime; elsewhere to the global one, which is
+    /// started if there is none. Dropping the handle detaches the task.
+    ///
+    /// ```
+    /// # #[beat::main]
+    /// # async fn main() {
+    /// let task = beat::spawn(async { 6 * 7 });
+    /// assert_eq!(task.await.unwrap(), 42);
+    /// # }
+    /// ```
+    ///
+    /// # Panics
+    ///
+    /// If a global runtime is needed and cannot be started.
+    #[track_caller]
+    pub fn spawn<F>(future: F) -> JoinHandle<F::Output>
+    where
+        F: Future + Send + 'static,
+        F::Output: Send + 'static,
+    {
+        let site = Location::caller();
+        with_current_or_global(|shared| task::spawn(shared, Kind::Future, future, site))
+    }
+
+    /// Runs a CPU-bound closure on the workers, in parallel with others and, by [`join`], within itself.
+    ///
+    /// The closure has a worker to itself until it ends; futures stay prompt meanwhile. It may block, and even
+    /// wait for closures that have not begun (another thread takes its place), but closures that do nothing but
+    /// block belong into [`spawn_blocking`].
+    ///
+    /// ```
+    /// # #[beat::main]
+    /// # async fn main() {
+    /// let sum = beat::spawn_blocking_parallel(|| (1..=1_000_u64).sum::<u64>());
+    /// assert_eq!(sum.await.unwrap(), 500_500);
+    /// # }
+    /// ```
+    ///
+    /// # Panics
+    ///
+    /// If a global runtime is needed and cannot be started.
+    #[track_caller]
+    pub fn spawn_blocking_parallel<F, R>(f: F) -> JoinHandle<R>
+    where
+        F: FnOnce() -> R + Send + 'static,
+        R: Send + 'static,
+    {
+        let site = Location::caller();
+        with_current_or_global(|shared| task::spawn_closure(shared, f, site))
+    }
+
+    /// Runs a closure that blocks, on a thread that is no worker.
+    ///
+    /// For calls that wait in the kernel: files, locks, foreign libraries. There are up to 512 such threads.
+    ///
+    /// ```
+    /// # #[beat::main]
+    /// # async fn main() -> std::io::Result<()> {
+    /// let entries = beat::spawn_blocking(|| std::fs::read_dir("/").map(Iterator::count)).await??;
+    /// assert!(entries > 0);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Panics
+    ///
+    /// If a global runtime is needed and cannot be started.
+    #[track_caller]
+    pub fn spawn_blocking<F, R>(f: F) -> JoinHandle<R>
+    where
+        F: FnOnce() -> R + Send + 'static,
+        R: Send + 'static,
+    {
+        let site = Location::caller();
+        with_current_or_global(|shared| task::spawn_blocking(shared, f, site))
+    }
+
+    /// What the macros expand to. Not for other use.
+    #[doc(hidden)]
+    pub mod __private {
+        use std::future::Future;
+
+        use crate::runtime::{Builder, global};
+
+        /// The body of `#[beat::main]`.
+        pub fn main<F: Future>(builder: Builder, body: F) -> F::Output {
+            let (runtime, registered) = global::build(builder)
+                .unwrap_or_else(|error| panic!("beat: the runtime could not be started: {error}"));
+            let output = runtime.block_on(body);
+            drop(registered);
+            output
+        }
+
+        /// The body of `#[beat::test]`.
+        pub fn test<F: Future>(builder: Builder, body: F) -> F::Output {
+            let runtime = builder
+                .build()
+                .unwrap_or_else(|error| panic!("beat: the runtime could not be started: {error}"));
+            runtime.block_on(body)
+        }
+    }
+}

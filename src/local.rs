@@ -1,0 +1,643 @@
+//! A thread's own state, and the part of it that others see.
+//!
+//! [`Local`] belongs to one thread and is `!Sync`: its deques, the list of its latent jobs, its heartbeat.
+//! [`Remote`] is what thieves, wakers and the watchdog see of it. Three kinds of threads have one: workers, the
+//! duty thread (a worker for the time being, see [`Role`]), and *guests*, foreign threads that fork.
+//!
+//! | field of `Remote` | written by | read by |
+//! |---|---|---|
+//! | `seat` | see [`Seat`] | anyone |
+//! | `countdown` | owner (load, store); anyone stores [`ASKED`] | owner |
+//! | `tickets`, `tasks` | owner pushes and pops; anyone steals | anyone |
+//! | `lifo` | owner swaps in and out; anyone swaps out | anyone |
+//! | `epoch` | owner: odd while user code runs | watchdog |
+//! | `role` | owner; the watchdog takes the duty away | owner |
+//! | `counters` | owner (load, store) | metrics |
+
+use std::cell::{Cell, RefCell};
+use std::ptr;
+use std::sync::Arc;
+use std::sync::OnceLock;
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, SeqCst};
+use std::sync::atomic::{AtomicI32, AtomicPtr, AtomicU8, AtomicU64};
+
+use crossbeam_deque::{Steal, Stealer, Worker as Deque};
+use crossbeam_utils::CachePadded;
+
+use crate::heartbeat::{ASKED, FIRST, Heartbeat};
+use crate::metrics::Counters;
+use crate::os::{self, Slice, ThreadClock};
+use crate::processors::{ProcessorId, Seat};
+use crate::scheduler::Shared;
+use crate::task::Runnable;
+use crate::ticket::{JobHeader, Ticket};
+
+/// What a thread with a [`Local`] is there for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Role {
+    /// Runs everything, while it holds a processor.
+    Worker,
+    /// Sits in the driver while all processors compute, and runs ready tasks; never closures or halves.
+    Duty,
+    /// A foreign thread inside a `join`: forks, and runs its own halves.
+    Guest,
+}
+
+/// Where a thread is with respect to the driver.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Turn {
+    Outside,
+    /// Taking a turn without blocking.
+    Passing,
+    /// Parked inside, until notified.
+    Parked,
+}
+
+/// What others see of a thread.
+#[derive(Debug)]
+pub(crate) struct Remote {
+    pub(crate) seat: Arc<Seat>,
+    countdown: CachePadded<AtomicI32>,
+    tickets: Stealer<Arc<Ticket>>,
+    tasks: Stealer<Runnable>,
+    lifo: AtomicPtr<()>,
+    epoch: AtomicU64,
+    role: AtomicU8,
+    clock: OnceLock<Option<ThreadClock>>,
+    pub(crate) counters: Counters,
+}
+
+impl Remote {
+    /// Asks the owner to be heard at its next fork.
+    pub(crate) fn ask(&self) {
+        // Relaxed: a request, and one that the owner may overwrite; who needs an answer asks again.
+        self.countdown.store(ASKED, Relaxed);
+    }
+
+    pub(crate) fn role(&self) -> Role {
+        // Relaxed: the watchdog moves the duty under the lock of `Duty`, and a late look is harmless.
+        match self.role.load(Relaxed) {
+            0 => Role::Worker,
+            1 => Role::Duty,
+            _ => Role::Guest,
+        }
+    }
+
+    pub(crate) fn set_role(&self, role: Role) {
+        self.role.store(role as u8, Relaxed);
+    }
+
+    /// Changes with each item of work; odd while user code runs.
+    pub(crate) fn epoch(&self) -> u64 {
+        self.epoch.load(Relaxed)
+    }
+
+    pub(crate) fn clock(&self) -> Option<&ThreadClock> {
+        self.clock.get()?.as_ref()
+    }
+
+    /// Whether the owner forks now, or might: asking it may bring work.
+    pub(crate) fn may_fork(&self) -> bool {
+        match self.role() {
+            Role::Guest => self.epoch() % 2 == 1,
+            _ => self.seat.is_computing(),
+        }
+    }
+
+    /// Whether the owner will not come back to its own queue soon.
+    pub(crate) fn will_be_long(&self) -> bool {
+        self.seat.is_computing() || self.seat.processor().is_none() && self.role() == Role::Worker
+    }
+
+    pub(crate) fn has_tickets(&self) -> bool {
+        !self.tickets.is_empty()
+    }
+
+    pub(crate) fn tickets_len(&self) -> usize {
+        self.tickets.len()
+    }
+
+    pub(crate) fn has_tasks(&self) -> bool {
+        // SeqCst: pairs with the swap of `Local::push`; see the watchdog's parking.
+        !self.lifo.load(SeqCst).is_null() || !self.tasks.is_empty()
+    }
+
+    pub(crate) fn tasks_len(&self) -> usize {
+        // Relaxed: a count for policy and metrics.
+        self.tasks.len() + usize::from(!self.lifo.load(Relaxed).is_null())
+    }
+
+    pub(crate) fn steal_ticket(&self) -> Option<Arc<Ticket>> {
+        steal(|| self.tickets.steal())
+    }
+
+    /// The oldest task, the LIFO slot last.
+    pub(crate) fn steal_task(&self) -> Option<Runnable> {
+        steal(|| self.tasks.steal()).or_else(|| take(&self.lifo))
+    }
+
+    /// Half of the tasks, into `into`; returns one of them.
+    pub(crate) fn steal_tasks(&self, into: &Deque<Runnable>) -> Option<Runnable> {
+        steal(|| self.tasks.steal_batch_and_pop(into)).or_else(|| take(&self.lifo))
+    }
+}
+
+impl Drop for Remote {
+    fn drop(&mut self) {
+        drop(take(&self.lifo));
+    }
+}
+
+/// Repeats a steal that lost a race.
+fn steal<T>(mut attempt: impl FnMut() -> Steal<T>) -> Option<T> {
+    loop {
+        match attempt() {
+            Steal::Success(item) => return Some(item),
+            Steal::Empty => return None,
+            Steal::Retry => std::hint::spin_loop(),
+        }
+    }
+}
+
+/// Empties a LIFO slot.
+fn take(slot: &AtomicPtr<()>) -> Option<Runnable> {
+    // Relaxed: only saves the swap when there is nothing.
+    if slot.load(Relaxed).is_null() {
+        return None;
+    }
+    // Acquire pairs with the release half of `Local::push`.
+    let raw = ptr::NonNull::new(slot.swap(ptr::null_mut(), AcqRel))?;
+    // SAFETY: the slot holds what `Runnable::into_raw` gave, and the swap took it out for this caller alone.
+    Some(unsafe { Runnable::from_raw(raw) })
+}
+
+/// How often in a row the LIFO slot may go first. Source: tokio's `MAX_LIFO_POLLS_PER_TICK`.
+const LIFO_STREAK: u32 = 3;
+
+/// A thread's own state.
+pub(crate) struct Local {
+    /// The newest latent job, or `head`.
+    top: Cell<*const JobHeader>,
+    /// `&remote.countdown`, one load nearer.
+    countdown: *const AtomicI32,
+    /// End of the latent list: `head.next` is the oldest latent job if `top` is not `head`. *Pinned*: a `Local`
+    /// is boxed and never moves.
+    head: JobHeader,
+    heartbeat: Cell<Heartbeat>,
+    /// The heartbeat has not been told of the item of work at hand.
+    item_is_new: Cell<bool>,
+    pub(crate) remote: Arc<Remote>,
+    pub(crate) shared: Arc<Shared>,
+    tickets: Deque<Arc<Ticket>>,
+    tasks: Deque<Runnable>,
+    lifo_streak: Cell<u32>,
+    turn: Cell<Turn>,
+    slice: Cell<Option<Slice>>,
+    /// The duty thread's count of wake-ups in a row at which no worker computed.
+    pub(crate) quiet: Cell<u32>,
+    random: Cell<u64>,
+    /// A copy of the table of threads, and its version.
+    peers: RefCell<(u64, Vec<Arc<Remote>>)>,
+    pub(crate) tick: Cell<u32>,
+    /// When the batch of polls at hand began, and how many there were.
+    batch: Cell<(u64, u32)>,
+    /// The processor whose core this thread is pinned to.
+    pinned: Cell<Option<ProcessorId>>,
+}
+
+thread_local! {
+    /// This thread's state, if it has one now. No destructor and no initialiser: a join looks here first.
+    static LOCAL: Cell<*const Local> = const { Cell::new(ptr::null()) };
+    /// The state of a thread of the pool, also while another runtime is entered on it.
+    static OWN: Cell<*const Local> = const { Cell::new(ptr::null()) };
+}
+
+/// Calls `f` with this thread's state.
+#[inline]
+pub(crate) fn with<R>(f: impl FnOnce(Option<&Local>) -> R) -> R {
+    // SAFETY: `Installed` sets the pointer for the time in which the state is alive and stays put.
+    f(unsafe { LOCAL.get().as_ref() })
+}
+
+/// Calls `f` with the state of this thread of the pool, whatever runtime is entered on it.
+pub(crate) fn with_own<R>(f: impl FnOnce(Option<&Local>) -> R) -> R {
+    // SAFETY: `Installed` sets the pointer for the time in which the state is alive and stays put.
+    f(unsafe { OWN.get().as_ref() })
+}
+
+/// Makes a state the one that this thread forks and wakes with, until dropped.
+#[derive(Debug)]
+pub(crate) struct Installed(*const Local);
+
+impl Installed {
+    /// # Safety
+    ///
+    /// `local` is null, or outlives the guard, does not move and is this thread's.
+    pub(crate) unsafe fn new(local: *const Local) -> Self {
+        Self(LOCAL.replace(local))
+    }
+
+    /// No state: forks and wakes go to whatever runtime is entered.
+    pub(crate) fn none() -> Self {
+        Self(LOCAL.replace(ptr::null()))
+    }
+}
+
+impl Drop for Installed {
+    fn drop(&mut self) {
+        LOCAL.set(self.0);
+    }
+}
+
+/// Makes a state that of this thread of the pool, until dropped.
+#[derive(Debug)]
+pub(crate) struct Owned {
+    _installed: Installed,
+}
+
+impl Owned {
+    /// # Safety
+    ///
+    /// As [`Installed::new`].
+    pub(crate) unsafe fn new(local: *const Local) -> Self {
+        OWN.set(local);
+        Self {
+            // SAFETY: the caller's promise.
+            _installed: unsafe { Installed::new(local) },
+        }
+    }
+}
+
+impl Drop for Owned {
+    fn drop(&mut self) {
+        OWN.set(ptr::null());
+    }
+}
+
+unsafe fn never_run(_: *const JobHeader) {
+    unreachable!("the head of the latent list is no job");
+}
+
+impl Local {
+    /// A state for the calling thread, entered in the table of threads.
+    pub(crate) fn new(shared: Arc<Shared>, role: Role) -> Box<Self> {
+        let tickets = Deque::new_lifo();
+        let tasks = Deque::new_fifo();
+        let remote = Arc::new(Remote {
+            seat: Arc::new(Seat::new()),
+            countdown: CachePadded::new(AtomicI32::new(FIRST)),
+            tickets: tickets.stealer(),
+            tasks: tasks.stealer(),
+            lifo: AtomicPtr::new(ptr::null_mut()),
+            epoch: AtomicU64::new(0),
+            role: AtomicU8::new(role as u8),
+            clock: OnceLock::new(),
+            counters: Counters::default(),
+        });
+        // The slot is empty: this is the first write.
+        let _ = remote.clock.set(ThreadClock::current());
+        let local = Box::new(Self {
+            top: Cell::new(ptr::null()),
+            countdown: ptr::from_ref(&*remote.countdown),
+            head: JobHeader::new(never_run),
+            heartbeat: Cell::new(Heartbeat::new(shared.config.heartbeat)),
+            item_is_new: Cell::new(true),
+            tickets,
+            tasks,
+            lifo_streak: Cell::new(0),
+            turn: Cell::new(Turn::Outside),
+            slice: Cell::new(None),
+            quiet: Cell::new(0),
+            random: Cell::new(ptr::from_ref(&*remote) as u64 | 1),
+            peers: RefCell::new((u64::MAX, Vec::new())),
+            tick: Cell::new(0),
+            batch: Cell::new((0, 0)),
+            pinned: Cell::new(None),
+            remote,
+            shared,
+        });
+        local.top.set(&raw const local.head);
+        local.shared.threads.insert(Arc::clone(&local.remote));
+        local
+    }
+
+    pub(crate) fn seat(&self) -> &Arc<Seat> {
+        &self.remote.seat
+    }
+
+    pub(crate) fn counters(&self) -> &Counters {
+        &self.remote.counters
+    }
+
+    // ----- latent jobs -----
+
+    /// Makes `job` latent: the newest of this thread. `true` if the countdown is over.
+    ///
+    /// # Safety
+    ///
+    /// `job` stays put until it is popped, or promoted and then reclaimed or done.
+    #[inline]
+    pub(crate) unsafe fn push_job(&self, job: *const JobHeader) -> bool {
+        let top = self.top.get();
+        // SAFETY: `job` is alive, says the caller.
+        unsafe { (*job).prev.set(top) };
+        // SAFETY: `top` is `head` or a latent job, which is alive until it is popped.
+        unsafe { (*top).next.set(job) };
+        self.top.set(job);
+        // SAFETY: points into `remote`, which this state keeps alive.
+        let countdown = unsafe { &*self.countdown };
+        // Relaxed load and store, not a read-modify-write: see `Remote::ask`.
+        let left = countdown.load(Relaxed).wrapping_sub(1);
+        countdown.store(left, Relaxed);
+        left < 0
+    }
+
+    /// Takes `job` out if it is still latent, in which case it is the newest; `false` if it was promoted.
+    #[inline]
+    pub(crate) fn pop_job(&self, job: &JobHeader) -> bool {
+        // All jobs pushed after it are gone (joins nest), and all promoted before it are older: so it is either
+        // on top, or promoted.
+        let latent = ptr::eq(self.top.get(), job);
+        if latent {
+            self.top.set(job.prev.get());
+        }
+        latent
+    }
+
+    /// Whether somebody has asked, or the countdown is over.
+    #[inline]
+    pub(crate) fn is_due(&self) -> bool {
+        // SAFETY: as in `push_job`.
+        let countdown = unsafe { &*self.countdown };
+        countdown.load(Relaxed) < 0
+    }
+
+    fn set_countdown(&self, forks: i32) {
+        // Relaxed: see `Remote::ask`.
+        self.remote.countdown.store(forks, Relaxed);
+    }
+
+    /// A look at the clock: sets the countdown anew, then lets `decide` use the heartbeat.
+    pub(crate) fn look<R>(&self, now: u64, decide: impl FnOnce(&mut Heartbeat) -> R) -> R {
+        let mut heartbeat = self.heartbeat.get();
+        if self.item_is_new.replace(false) {
+            heartbeat.begin_item();
+        }
+        // Relaxed: the owner's own word. One below zero is where a countdown ends by itself.
+        let asked = self.remote.countdown.load(Relaxed) < -1;
+        self.set_countdown(heartbeat.look(now, asked));
+        let decision = decide(&mut heartbeat);
+        self.heartbeat.set(heartbeat);
+        decision
+    }
+
+    /// Takes the oldest latent job out of the list.
+    pub(crate) fn take_oldest_job(&self) -> Option<&JobHeader> {
+        let head = &raw const self.head;
+        if self.top.get() == head {
+            return None;
+        }
+        let oldest = self.head.next.get();
+        if self.top.get() == oldest {
+            self.top.set(head);
+        } else {
+            // SAFETY: latent jobs are alive, and `oldest` is one.
+            let next = unsafe { (*oldest).next.get() };
+            // SAFETY: `oldest` is not the newest, so its `next` is latent too.
+            unsafe { (*next).prev.set(head) };
+            self.head.next.set(next);
+        }
+        // SAFETY: alive until reclaimed or done, says `push_job`'s caller; this thread does neither before the
+        // borrow ends.
+        Some(unsafe { &*oldest })
+    }
+
+    pub(crate) fn has_latent_job(&self) -> bool {
+        self.top.get() != &raw const self.head
+    }
+
+    // ----- tickets -----
+
+    pub(crate) fn push_ticket(&self, ticket: Arc<Ticket>) {
+        self.tickets.push(ticket);
+    }
+
+    /// Whether a ticket of this thread still waits for a taker.
+    pub(crate) fn has_open_ticket(&self) -> bool {
+        !self.tickets.is_empty()
+    }
+
+    /// Drops the newest ticket if it is `ticket`, which has been reclaimed.
+    pub(crate) fn discard_ticket(&self, ticket: *const Ticket) {
+        if let Some(newest) = self.tickets.pop() {
+            if Arc::as_ptr(&newest) != ticket {
+                self.tickets.push(newest);
+            }
+        }
+    }
+
+    // ----- tasks -----
+
+    /// Queues a ready task: in the LIFO slot, or behind the others.
+    pub(crate) fn push_task(&self, task: Runnable, behind: bool) {
+        if behind {
+            self.tasks.push(task);
+            return;
+        }
+        // SeqCst: the full barrier that the watchdog's parking relies on; its release half pairs with `take`.
+        let displaced = self.remote.lifo.swap(task.into_raw().as_ptr(), SeqCst);
+        if let Some(raw) = ptr::NonNull::new(displaced) {
+            // SAFETY: as in `take`.
+            self.tasks.push(unsafe { Runnable::from_raw(raw) });
+        }
+    }
+
+    /// The next task of this thread's own.
+    pub(crate) fn pop_task(&self) -> Option<Runnable> {
+        let streak = self.lifo_streak.get();
+        if streak < LIFO_STREAK {
+            if let Some(task) = take(&self.remote.lifo) {
+                self.lifo_streak.set(streak + 1);
+                return Some(task);
+            }
+        }
+        self.lifo_streak.set(0);
+        self.tasks.pop().or_else(|| take(&self.remote.lifo))
+    }
+
+    /// How many tasks wait on this thread.
+    pub(crate) fn tasks_len(&self) -> usize {
+        self.remote.tasks_len()
+    }
+
+    pub(crate) fn task_deque(&self) -> &Deque<Runnable> {
+        &self.tasks
+    }
+
+    /// Moves all tasks to the injector: this thread will not see to them soon. `true` if there were any.
+    pub(crate) fn flush_tasks(&self) -> bool {
+        let mut any = false;
+        while let Some(task) = self.tasks.pop().or_else(|| take(&self.remote.lifo)) {
+            self.shared.injector.push(task);
+            any = true;
+        }
+        any
+    }
+
+    // ----- others -----
+
+    /// Calls `f` with each other thread of the runtime, from a random one on, until it returns `Some`.
+    pub(crate) fn find_peer<T>(&self, mut f: impl FnMut(&Arc<Remote>) -> Option<T>) -> Option<T> {
+        let mut peers = self.peers.borrow_mut();
+        self.shared.threads.refresh(&mut peers);
+        let peers = &peers.1;
+        let start = self.next_random() as usize % peers.len().max(1);
+        let (front, back) = peers.split_at(start);
+        let mut others = back.iter().chain(front).filter(|p| !Arc::ptr_eq(p, &self.remote));
+        others.find_map(&mut f)
+    }
+
+    /// xorshift64: which victim goes first.
+    fn next_random(&self) -> u64 {
+        let mut x = self.random.get();
+        x ^= x << 13;
+        x ^= x >> 7;
+        x ^= x << 17;
+        self.random.set(x);
+        x
+    }
+
+    /// Whether tasks woken here should be queued here: the thread will come back to its queue soon.
+    pub(crate) fn takes_tasks(&self) -> bool {
+        match self.remote.role() {
+            Role::Worker => !self.remote.will_be_long(),
+            Role::Duty => true,
+            Role::Guest => false,
+        }
+    }
+
+    /// Whether this thread is inside the driver: wakers and third-party code run on it now.
+    pub(crate) fn is_in_turn(&self) -> bool {
+        self.turn.get() != Turn::Outside
+    }
+
+    /// Whether a task woken here has to end the turn.
+    pub(crate) fn is_parked_in_turn(&self) -> bool {
+        self.turn.get() == Turn::Parked
+    }
+
+    pub(crate) fn set_turn(&self, turn: Turn) {
+        self.turn.set(turn);
+    }
+
+    // ----- the thread as the kernel sees it -----
+
+    /// Whether the thread holds a processor, or could get one; pins it to that processor's core.
+    pub(crate) fn take_up_processor(&self) -> bool {
+        let seat = self.seat();
+        let Some(p) = seat.processor().or_else(|| {
+            self.shared.processors.acquire(seat);
+            seat.processor()
+        }) else {
+            return false;
+        };
+        if self.pinned.get() != Some(p) {
+            self.pinned.set(Some(p));
+            if let Some(mask) = self.shared.config.pins.get(p as usize) {
+                // The masks were tried when the runtime was built; if the set of CPUs has changed since, the
+                // thread runs where it may.
+                let _ = mask.apply();
+            }
+        }
+        true
+    }
+
+    /// Sets the thread's scheduling slice, if that changes it.
+    pub(crate) fn set_slice(&self, slice: Slice) {
+        if self.slice.replace(Some(slice)) != Some(slice) {
+            os::set_slice(slice);
+        }
+    }
+
+    // ----- what a poll costs -----
+
+    pub(crate) fn start_batch(&self) {
+        self.batch.set((os::now(), 0));
+    }
+
+    pub(crate) fn count_poll(&self) {
+        let (start, polls) = self.batch.get();
+        self.batch.set((start, polls + 1));
+    }
+
+    pub(crate) fn end_batch(&self) {
+        let (start, polls) = self.batch.get();
+        if polls > 0 {
+            self.shared.measured_polls(os::now() - start, polls);
+        }
+    }
+
+    /// User code begins on this thread.
+    pub(crate) fn begin_item(&self) {
+        self.item_is_new.set(true);
+        self.set_countdown(FIRST);
+        self.advance_epoch();
+    }
+
+    /// User code has ended.
+    pub(crate) fn end_item(&self) {
+        self.advance_epoch();
+    }
+
+    fn advance_epoch(&self) {
+        // Owner-only writer: load and store. Relaxed: the watchdog compares values a tick apart.
+        let epoch = &self.remote.epoch;
+        epoch.store(epoch.load(Relaxed) + 1, Relaxed);
+    }
+}
+
+impl Drop for Local {
+    fn drop(&mut self) {
+        self.shared.threads.remove(&self.remote);
+        self.shared.retired.absorb(&self.remote.counters);
+        self.flush_tasks();
+    }
+}
+
+/// The table of a runtime's threads: changed rarely, copied by each thread when it has changed.
+#[derive(Debug, Default)]
+pub(crate) struct Threads {
+    version: AtomicU64,
+    list: crate::sync::Mutex<Vec<Arc<Remote>>>,
+}
+
+impl Threads {
+    fn insert(&self, remote: Arc<Remote>) {
+        let mut list = self.list.lock();
+        list.push(remote);
+        self.version.fetch_add(1, SeqCst);
+    }
+
+    fn remove(&self, remote: &Arc<Remote>) {
+        let mut list = self.list.lock();
+        list.retain(|r| !Arc::ptr_eq(r, remote));
+        self.version.fetch_add(1, SeqCst);
+    }
+
+    /// Brings a copy up to date.
+    pub(crate) fn refresh(&self, copy: &mut (u64, Vec<Arc<Remote>>)) {
+        // Acquire pairs with `insert`: a thread that is seen to exist is in the list.
+        let version = self.version.load(Acquire);
+        if copy.0 != version {
+            let list = self.list.lock();
+            copy.1.clone_from(&list);
+            copy.0 = self.version.load(Acquire);
+        }
+    }
+
+    /// A copy.
+    pub(crate) fn all(&self) -> Vec<Arc<Remote>> {
+        self.list.lock().clone()
+    }
+}

@@ -1,0 +1,105 @@
+//! What the scheduler has done so far: counters that cost a plain add, summed when asked for.
+
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
+
+/// A counter that only one thread writes.
+#[derive(Debug, Default)]
+pub(crate) struct Counter(AtomicU64);
+
+impl Counter {
+    pub(crate) fn add(&self, n: u64) {
+        // One writer: load and store suffice. Relaxed: a count orders nothing.
+        self.0.store(self.0.load(Relaxed) + n, Relaxed);
+    }
+
+    /// For counters with many writers.
+    pub(crate) fn add_shared(&self, n: u64) {
+        self.0.fetch_add(n, Relaxed);
+    }
+
+    pub(crate) fn get(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+}
+
+macro_rules! counters {
+    ($($(#[$doc:meta])* $name:ident,)*) => {
+        /// The counters of one thread, or of all threads that are gone.
+        #[derive(Debug, Default)]
+        pub(crate) struct Counters {
+            $($(#[$doc])* pub(crate) $name: Counter,)*
+        }
+
+        impl Counters {
+            /// Adds another set of counters to this one.
+            pub(crate) fn absorb(&self, other: &Self) {
+                $(self.$name.add_shared(other.$name.get());)*
+            }
+        }
+
+        impl Metrics {
+            pub(crate) fn add_counters(&mut self, counters: &Counters) {
+                $(self.$name += counters.$name.get();)*
+            }
+        }
+
+        /// A snapshot of what a runtime has done since it started, and of what it has to do.
+        ///
+        /// The counts of different threads are read one after the other: they need not add up to the last one.
+        #[derive(Clone, Debug, Default, PartialEq, Eq)]
+        #[non_exhaustive]
+        pub struct Metrics {
+            /// Processors: how many threads may start new work at a time.
+            pub workers: usize,
+            /// Processors nobody runs on now.
+            pub idle_workers: usize,
+            /// Threads of the scheduler, waiting ones and the duty thread included; without the blocking pool.
+            pub threads: usize,
+            /// Threads of the pool for blocking closures.
+            pub blocking_threads: usize,
+            /// Tasks and closures that have been spawned and have not ended.
+            pub tasks_alive: usize,
+            /// Tasks that are ready and wait for their turn.
+            pub tasks_queued: usize,
+            /// CPU-bound closures that wait for a worker.
+            pub closures_queued: usize,
+            /// Blocking closures that wait for a thread.
+            pub blocking_queued: usize,
+            /// Halves of joins that are on offer.
+            pub tickets_queued: usize,
+            /// Tasks that third-party code gave to tokio itself.
+            pub foreign_tasks: usize,
+            $($(#[$doc])* pub $name: u64,)*
+        }
+    };
+}
+
+counters! {
+    /// Tasks and closures spawned.
+    spawned,
+    /// Tasks and closures that have ended.
+    finished,
+    /// Polls of futures.
+    polls,
+    /// CPU-bound closures begun.
+    closures,
+    /// Times a thread went to sleep.
+    parks,
+    /// Turns of the driver taken without blocking.
+    driver_turns,
+    /// Tasks taken from another thread.
+    tasks_stolen,
+    /// Halves of joins taken from another thread.
+    steals,
+    /// Halves of joins put on offer.
+    promotions,
+    /// Processors given up by a waiting thread, or taken from a sleeping one.
+    hand_overs,
+    /// Times the duty thread woke to serve events and tasks beside computing workers.
+    duty_wakeups,
+    /// Times a long poll was found by a beat or by the watchdog, and others took over the driver.
+    long_polls,
+    /// Ticks of the watchdog.
+    watchdog_ticks,
+}

@@ -1,0 +1,180 @@
+//! Linux: affinity masks, scheduling slices, and what another thread is doing.
+
+use std::fs;
+use std::io;
+use std::mem::{self, MaybeUninit};
+use std::sync::OnceLock;
+
+/// A set of CPUs that a thread may run on.
+#[derive(Clone)]
+pub(crate) struct Affinity(libc::cpu_set_t);
+
+impl std::fmt::Debug for Affinity {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_list().entries(self.cpus()).finish()
+    }
+}
+
+impl Affinity {
+    /// The calling thread's mask.
+    pub(crate) fn current() -> io::Result<Self> {
+        let mut set = MaybeUninit::<libc::cpu_set_t>::zeroed();
+        // SAFETY: the pointer is to a cpu_set_t and the size is that type's; 0 is the calling thread.
+        let rc = unsafe { libc::sched_getaffinity(0, mem::size_of::<libc::cpu_set_t>(), set.as_mut_ptr()) };
+        if rc != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: all zeroes is a valid cpu_set_t, and the kernel has filled it in.
+        Ok(Self(unsafe { set.assume_init() }))
+    }
+
+    /// The mask with one CPU.
+    pub(crate) fn only(cpu: usize) -> Self {
+        // SAFETY: all zeroes is the empty cpu_set_t.
+        let mut set = unsafe { mem::zeroed::<libc::cpu_set_t>() };
+        // SAFETY: CPU_SET checks the index against the set's size.
+        unsafe { libc::CPU_SET(cpu, &mut set) };
+        Self(set)
+    }
+
+    /// The CPUs in the mask, ascending.
+    pub(crate) fn cpus(&self) -> Vec<usize> {
+        (0..libc::CPU_SETSIZE as usize)
+            // SAFETY: the index is below the set's size.
+            .filter(|&cpu| unsafe { libc::CPU_ISSET(cpu, &self.0) })
+            .collect()
+    }
+
+    /// Binds the calling thread to this mask, and reads back that it is so.
+    pub(crate) fn apply(&self) -> io::Result<()> {
+        // SAFETY: the pointer is to a cpu_set_t and the size is that type's; 0 is the calling thread.
+        let rc = unsafe { libc::sched_setaffinity(0, mem::size_of::<libc::cpu_set_t>(), &self.0) };
+        if rc != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        let got = Self::current()?.cpus();
+        if got != self.cpus() {
+            return Err(io::Error::other(format!("asked for CPUs {:?}, got {got:?}", self.cpus())));
+        }
+        Ok(())
+    }
+}
+
+/// How long the kernel lets a thread run before another of the same weight may have the core. On wake-up a
+/// thread with a short slice preempts one with a long slice (EEVDF: the earlier virtual deadline).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Slice {
+    /// 0.1 ms: a thread that serves futures.
+    Short,
+    /// 100 ms: a thread in a closure.
+    Long,
+}
+
+impl Slice {
+    fn nanoseconds(self) -> u64 {
+        match self {
+            Self::Short => 100_000,
+            Self::Long => 100_000_000,
+        }
+    }
+}
+
+/// `struct sched_attr` up to the fields of its first published size, 48 bytes.
+#[repr(C)]
+#[derive(Debug, Default)]
+struct SchedAttr {
+    size: u32,
+    policy: u32,
+    flags: u64,
+    nice: i32,
+    priority: u32,
+    runtime: u64,
+    deadline: u64,
+    period: u64,
+}
+
+const SCHED_ATTR_SIZE: u32 = mem::size_of::<SchedAttr>() as u32;
+
+fn get_attributes() -> io::Result<SchedAttr> {
+    let mut attributes = SchedAttr::default();
+    // SAFETY: the kernel writes at most the given size, which is the struct's.
+    let rc = unsafe { libc::syscall(libc::SYS_sched_getattr, 0, &raw mut attributes, SCHED_ATTR_SIZE, 0) };
+    if rc == 0 { Ok(attributes) } else { Err(io::Error::last_os_error()) }
+}
+
+fn set_attributes(attributes: &SchedAttr) -> io::Result<()> {
+    // SAFETY: the kernel reads `attributes.size` bytes, which is the struct's size.
+    let rc = unsafe { libc::syscall(libc::SYS_sched_setattr, 0, &raw const *attributes, 0) };
+    if rc == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Whether the kernel knows slices for ordinary threads (6.12 and later). Probed once, on a thread of its own.
+fn has_slices() -> bool {
+    static PROBE: OnceLock<bool> = OnceLock::new();
+    *PROBE.get_or_init(|| {
+        let probe = || -> io::Result<bool> {
+            let mut attributes = get_attributes()?;
+            attributes.runtime = Slice::Short.nanoseconds();
+            set_attributes(&attributes)?;
+            Ok(get_attributes()?.runtime == Slice::Short.nanoseconds())
+        };
+        std::thread::Builder::new()
+            .name("beat-probe".into())
+            .spawn(move || probe().unwrap_or(false))
+            .is_ok_and(|thread| thread.join().unwrap_or(false))
+    })
+}
+
+/// Gives the calling thread a slice. Only ordinary (time-shared) threads have one; others are left alone.
+pub(crate) fn set_slice(slice: Slice) {
+    if !has_slices() {
+        return;
+    }
+    if let Ok(mut attributes) = get_attributes() {
+        if attributes.policy == libc::SCHED_OTHER as u32 {
+            attributes.size = SCHED_ATTR_SIZE;
+            attributes.runtime = slice.nanoseconds();
+            // A refusal leaves the default slice: slower wake-ups, nothing lost.
+            let _ = set_attributes(&attributes);
+        }
+    }
+}
+
+/// How another thread of this process is looked at: its CPU time, and whether it sleeps in the kernel.
+#[derive(Debug)]
+pub(crate) struct ThreadClock {
+    clock: libc::clockid_t,
+    tid: libc::pid_t,
+}
+
+impl ThreadClock {
+    /// The calling thread's. Must not be asked after the thread has ended.
+    pub(crate) fn current() -> Option<Self> {
+        let mut clock = 0;
+        // SAFETY: takes nothing and returns the calling thread.
+        let thread = unsafe { libc::pthread_self() };
+        // SAFETY: `thread` is alive, it is this one; the pointer is to a clockid_t.
+        let rc = unsafe { libc::pthread_getcpuclockid(thread, &raw mut clock) };
+        // SAFETY: takes nothing, always succeeds.
+        let tid = unsafe { libc::gettid() };
+        (rc == 0).then_some(Self { clock, tid })
+    }
+
+    /// CPU time the thread has used, in nanoseconds.
+    pub(crate) fn cpu_time(&self) -> Option<u64> {
+        let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+        // SAFETY: the pointer is to a timespec; a clock of a thread that has ended is refused with an error.
+        let rc = unsafe { libc::clock_gettime(self.clock, &raw mut time) };
+        (rc == 0).then(|| time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64)
+    }
+
+    /// Whether the thread sleeps in the kernel (on a lock, a pipe, a disk), as against running or waiting for
+    /// a core.
+    pub(crate) fn is_asleep(&self) -> bool {
+        let Ok(stat) = fs::read_to_string(format!("/proc/self/task/{}/stat", self.tid)) else {
+            return false;
+        };
+        // The state is the first field after the name, which is in parentheses and may itself hold some.
+        stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with(['S', 'D']))
+    }
+}

@@ -1,0 +1,55 @@
+//! Systems other than Linux: no pinning, no slices, and nothing known about other threads. Untested.
+
+use std::io;
+
+/// A set of CPUs that a thread may run on: not known here.
+#[derive(Clone, Debug)]
+pub(crate) struct Affinity;
+
+impl Affinity {
+    pub(crate) fn current() -> io::Result<Self> {
+        Err(io::Error::new(
+            io::ErrorKind::Unsupported,
+            "pinning is supported on Linux only: use Pinning::None",
+        ))
+    }
+
+    pub(crate) fn only(_cpu: usize) -> Self {
+        Self
+    }
+
+    pub(crate) fn cpus(&self) -> Vec<usize> {
+        Vec::new()
+    }
+
+    pub(crate) fn apply(&self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// How long the system lets a thread run before another may have the core.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Slice {
+    Short,
+    Long,
+}
+
+pub(crate) fn set_slice(_slice: Slice) {}
+
+/// How another thread of this process is looked at: it cannot be.
+#[derive(Debug)]
+pub(crate) struct ThreadClock;
+
+impl ThreadClock {
+    pub(crate) fn current() -> Option<Self> {
+        None
+    }
+
+    pub(crate) fn cpu_time(&self) -> Option<u64> {
+        None
+    }
+
+    pub(crate) fn is_asleep(&self) -> bool {
+        false
+    }
+}

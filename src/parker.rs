@@ -1,0 +1,109 @@
+//! Putting one thread to sleep, and getting it up again from anywhere.
+//!
+//! A [`Parker`] is a token of at most one: [`Parker::unpark`] leaves it, [`Parker::park`] takes it or sleeps
+//! until it comes. A thread may sleep in two places, on its own futex or inside the driver, and whoever wakes
+//! it need not know where: the word says, and `unpark` returns what is left to do.
+//!
+//! ```text
+//!            park / enter_driver                         unpark
+//!  EMPTY ───────────────────────────▶ PARKED or DRIVER ─────────▶ NOTIFIED
+//!    ▲ ▲                                      │                     │
+//!    │ └────── leave_driver (events came) ────┘                     │
+//!    └──────── park returns / leave_driver ─────────────────────────┘
+//! ```
+//!
+//! | word | set by | meaning |
+//! |---|---|---|
+//! | `EMPTY` | owner | awake, no token |
+//! | `PARKED` | owner | asleep on the futex, or about to be |
+//! | `DRIVER` | owner | inside the driver's turn, or about to be |
+//! | `NOTIFIED` | anyone | the token is there |
+//!
+//! No wake-up is lost: the owner publishes `PARKED` or `DRIVER` by a compare-and-swap from `EMPTY`, which a
+//! token already left makes fail; after it, an unparker's swap sees where the owner sleeps and the futex (or
+//! the driver, which looks at [`Parker::is_notified`] after it has registered its waker) cannot miss it.
+
+use crate::sync::Futex;
+use crate::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
+
+const EMPTY: u32 = 0;
+const PARKED: u32 = 1;
+const DRIVER: u32 = 2;
+const NOTIFIED: u32 = 3;
+
+/// What an unparker still has to do.
+#[must_use = "a thread inside the driver sleeps on until the driver is nudged"]
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Unpark {
+    /// Nothing: the thread was awake, or has been woken.
+    Done,
+    /// The thread sits in the driver: nudge it.
+    NudgeDriver,
+}
+
+/// The place where one thread sleeps. Only its owner parks; anyone unparks.
+#[derive(Debug)]
+pub(crate) struct Parker {
+    futex: Futex,
+}
+
+impl Parker {
+    pub(crate) fn new() -> Self {
+        Self { futex: Futex::new(EMPTY) }
+    }
+
+    /// Sleeps until the token is there, and takes it. Owner only.
+    pub(crate) fn park(&self) {
+        if !self.publish(PARKED) {
+            return;
+        }
+        // Acquire pairs with the AcqRel swap of `unpark`: what the unparker did before is seen after.
+        while self.futex.word.load(Acquire) == PARKED {
+            self.futex.wait(PARKED);
+        }
+        self.futex.word.store(EMPTY, Relaxed);
+    }
+
+    /// Announces that the owner is about to sleep in the driver; `false` if the token was there (it is taken,
+    /// and the owner must not enter). Owner only.
+    pub(crate) fn enter_driver(&self) -> bool {
+        self.publish(DRIVER)
+    }
+
+    /// Ends what `enter_driver` began, and takes the token if one came.
+    pub(crate) fn leave_driver(&self) {
+        self.futex.word.swap(EMPTY, AcqRel);
+    }
+
+    /// Whether the token is there: the driver's question after it has registered its waker.
+    pub(crate) fn is_notified(&self) -> bool {
+        self.futex.word.load(Acquire) == NOTIFIED
+    }
+
+    /// Leaves the token, and wakes the owner if it sleeps on its futex.
+    pub(crate) fn unpark(&self) -> Unpark {
+        // A swap and not a compare-and-swap: even if the token is there already, the owner must see what this
+        // caller did before, so this caller's release has to be part of the word's history.
+        match self.futex.word.swap(NOTIFIED, AcqRel) {
+            PARKED => {
+                self.futex.wake();
+                Unpark::Done
+            }
+            DRIVER => Unpark::NudgeDriver,
+            _ => Unpark::Done,
+        }
+    }
+
+    /// Moves from `EMPTY` to `place`, or takes the token and returns `false`.
+    fn publish(&self, place: u32) -> bool {
+        // AcqRel/Acquire: pairs with `unpark` whether the token is found now or later.
+        match self.futex.word.compare_exchange(EMPTY, place, AcqRel, Acquire) {
+            Ok(_) => true,
+            Err(found) => {
+                debug_assert_eq!(found, NOTIFIED, "only the owner parks");
+                self.futex.word.swap(EMPTY, AcqRel);
+                false
+            }
+        }
+    }
+}

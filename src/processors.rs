@@ -1,0 +1,409 @@
+//! Who may run: processors, the threads that hold them, and how both go to sleep and get up.
+//!
+//! A *processor* is the right to run work on one core: a token, of which there are as many as workers. A
+//! thread holds at most one, written on its [`Seat`]. The right shares out CPU and never memory: a thread that
+//! has lost its processor a moment ago may finish what it is doing, so a stale look at a seat is harmless.
+//!
+//! A processor is in one of three states, and its holder moves it between them:
+//!
+//! ```text
+//!                 sleep, release                begin_computing
+//!        IDLE ◀──────────────────── SERVING ──────────────────────▶ COMPUTING
+//!          │ ────────────────────▶           ◀──────────────────────    │
+//!          │  wake_one, acquire, wake_self       end_computing          │
+//!          ◀────────────────────────────────────────────────────────────┘
+//!                       release (a wait; or the watchdog takes it)
+//! ```
+//!
+//! *Serving*: the holder is at the scheduler loop or in a poll that is expected to be short, so ready tasks
+//! and events will be seen to. *Computing*: the holder is in a closure, or in a poll that has turned out long.
+//! *Searching* is an attribute of a few serving threads: out of work and looking for it.
+//!
+//! All transitions happen under one lock, so they are a sequence and the [`Census`], which mirrors them in one
+//! word, never contradicts itself. Only the count of searchers is changed without the lock.
+//!
+//! # Sleep and submit
+//!
+//! *Submit* (any thread that publishes work):
+//! 1. push the work into a queue that others can see;
+//! 2. a sequentially consistent fence;
+//! 3. read the census: if nobody searches and a processor is idle, `wake_one`.
+//!
+//! *Sleep* (a thread that found nothing):
+//! 1. `sleep`: its processor becomes idle and it stops searching, in one step of the census;
+//! 2. a sequentially consistent fence;
+//! 3. look through all queues once more; if there is work, `wake_self` and go on, else park.
+//!
+//! **No wake-up is lost.** The fences of Submit 2 and Sleep 2 are ordered one way or the other. If the
+//! submitter's is first, Sleep 3 sees the work. If the sleeper's is first, Submit 3 sees an idle processor, or
+//! a searcher. A searcher that finds *other* work does Submit 2–3 again for what it leaves behind if it was
+//! the last one searching (`stop_searching`), and one that finds none goes through Sleep, which looks again.
+//!
+//! # Handing over
+//!
+//! A thread about to wait inside a closure or a poll (`join`, `block_on`):
+//! 1. `release`: the processor becomes idle; the thread keeps its deques and its stack;
+//! 2. fence, and look through all queues: work, or a driver nobody sits in, is reason to `wake_one`: the
+//!    processor goes to a sleeping thread, or to a new one where none sleeps ([`Wake::Spawn`]);
+//! 3. wait; 4. `acquire`: take an idle processor if there is one, and go on at once in either case.
+//!
+//! The watchdog does 1–2 on behalf of a thread that sleeps in the kernel. Step 4 never waits, so a hand-over
+//! adds no edge to any waits-for graph: a thread whose wait is over can always run.
+//!
+//! Rejected: one atomic word per transition without a lock (the pair "seat and census" has to change as one,
+//! or a watchdog that takes a processor while its thread begins a closure counts it twice); parked threads that
+//! keep their processors (a resumed thread could not get one); one condition variable for all (wakes the wrong
+//! thread: the one on the right core has the warm cache and the pinned mask).
+
+use crate::parker::Parker;
+use crate::sync::atomic::Ordering::{Relaxed, SeqCst};
+use crate::sync::atomic::{AtomicU32, AtomicU64};
+use crate::sync::{Arc, Mutex};
+
+/// A processor's number: from 0 up to the number of workers.
+pub(crate) type ProcessorId = u32;
+
+/// The seat word: a processor's number plus one (zero for none), and the computing bit above.
+const COMPUTING: u32 = 1 << 31;
+
+/// A thread's place at the table: where it sleeps, and which processor it holds.
+///
+/// | field | who | when |
+/// |---|---|---|
+/// | `parker` | owner parks, anyone unparks | any time |
+/// | `word` | written under the lock of [`Processors`]; read by anyone, relaxed | a stale read is harmless |
+/// | `home` | written under that lock | the last processor held |
+#[derive(Debug)]
+pub(crate) struct Seat {
+    pub(crate) parker: Arc<Parker>,
+    word: AtomicU32,
+    home: AtomicU32,
+}
+
+impl Seat {
+    pub(crate) fn new() -> Self {
+        Self { parker: Arc::new(Parker::new()), word: AtomicU32::new(0), home: AtomicU32::new(0) }
+    }
+
+    /// The processor the thread holds.
+    pub(crate) fn processor(&self) -> Option<ProcessorId> {
+        // Relaxed: the right to run protects no memory.
+        (self.word.load(Relaxed) & !COMPUTING).checked_sub(1)
+    }
+
+    /// Whether the thread is in a closure, or in a poll that has turned out long.
+    pub(crate) fn is_computing(&self) -> bool {
+        // Relaxed: as above.
+        self.word.load(Relaxed) & COMPUTING != 0
+    }
+
+    fn set(&self, processor: Option<ProcessorId>, computing: bool) {
+        let number = processor.map_or(0, |p| p + 1);
+        // Relaxed: writers are ordered by the lock.
+        self.word.store(number | if computing { COMPUTING } else { 0 }, Relaxed);
+        if let Some(p) = processor {
+            self.home.store(p, Relaxed);
+        }
+    }
+
+    fn home(&self) -> ProcessorId {
+        // Relaxed: read under the lock that orders its writers.
+        self.home.load(Relaxed)
+    }
+}
+
+/// How many processors are idle, computing, and how many threads search: one consistent look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Census {
+    pub(crate) total: u32,
+    pub(crate) idle: u32,
+    pub(crate) computing: u32,
+    pub(crate) searching: u32,
+}
+
+impl Census {
+    /// Processors whose holders will see to ready tasks and events.
+    pub(crate) fn serving(&self) -> u32 {
+        self.total - self.idle - self.computing
+    }
+}
+
+const IDLE: u64 = 1;
+const COMPUTE: u64 = 1 << 16;
+const SEARCH: u64 = 1 << 32;
+
+/// What a waker still has to do.
+#[must_use = "the processor has been taken from the idle list for somebody"]
+#[derive(Debug)]
+pub(crate) enum Wake {
+    /// Unpark this thread: it has the processor.
+    Unpark(Arc<Seat>),
+    /// No thread sleeps: start one that holds this processor.
+    Spawn(ProcessorId),
+}
+
+/// How a thread came out of its sleep.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Woken {
+    /// A waker gave it a processor, and counted it as searching.
+    Assigned,
+    /// It took a processor itself.
+    Itself,
+    /// There is none to be had: it still counts as asleep.
+    Without,
+}
+
+#[derive(Debug)]
+struct Sleeper {
+    seat: Arc<Seat>,
+    in_driver: bool,
+}
+
+#[derive(Debug, Default)]
+struct Lists {
+    idle: Vec<ProcessorId>,
+    /// Newest last.
+    sleepers: Vec<Sleeper>,
+}
+
+/// The processors of one runtime. See the [module](self).
+#[derive(Debug)]
+pub(crate) struct Processors {
+    total: u32,
+    census: AtomicU64,
+    lists: Mutex<Lists>,
+}
+
+impl Processors {
+    /// `total` processors, for each of which the caller starts a thread that sits down with it.
+    pub(crate) fn new(total: u32) -> Self {
+        Self {
+            total,
+            // As after a `Wake::Spawn` for each.
+            census: AtomicU64::new(SEARCH * u64::from(total)),
+            lists: Mutex::new(Lists::default()),
+        }
+    }
+
+    pub(crate) fn census(&self) -> Census {
+        let word = self.census.load(SeqCst);
+        Census {
+            total: self.total,
+            idle: (word & 0xffff) as u32,
+            computing: (word >> 16 & 0xffff) as u32,
+            searching: (word >> 32 & 0xffff) as u32,
+        }
+    }
+
+    /// Begins to search, unless half of the processors' threads do already.
+    pub(crate) fn start_searching(&self) -> bool {
+        if self.census().searching * 2 >= self.total.max(2) {
+            return false;
+        }
+        self.census.fetch_add(SEARCH, SeqCst);
+        true
+    }
+
+    /// Ends a search; `true` if no one searches any more, so that the caller must see to what it leaves behind.
+    pub(crate) fn stop_searching(&self) -> bool {
+        let before = self.census.fetch_sub(SEARCH, SeqCst);
+        before >> 32 & 0xffff == 1
+    }
+
+    /// Sleep 1. The thread stands in the list of sleepers until it is woken. Returns the census after it.
+    pub(crate) fn sleep(&self, seat: &Arc<Seat>, searching: bool) -> Census {
+        let mut lists = self.lists.lock();
+        let mut change = if searching { 0u64.wrapping_sub(SEARCH) } else { 0 };
+        if let Some(p) = seat.processor() {
+            if seat.is_computing() {
+                // The watchdog found the thread's last item long just when it ended.
+                change = change.wrapping_sub(COMPUTE);
+            }
+            lists.idle.push(p);
+            change = change.wrapping_add(IDLE);
+        }
+        seat.set(None, false);
+        lists.sleepers.push(Sleeper { seat: Arc::clone(seat), in_driver: false });
+        self.census.fetch_add(change, SeqCst);
+        self.census()
+    }
+
+    /// The sleeper will park in the driver, and its processor is kept for it; `false` if it has been woken.
+    pub(crate) fn guard_driver(&self, seat: &Arc<Seat>) -> bool {
+        let mut lists = self.lists.lock();
+        let sleeper = lists.sleepers.iter_mut().find(|s| Arc::ptr_eq(&s.seat, seat));
+        sleeper.map(|s| s.in_driver = true).is_some()
+    }
+
+    /// A sleeper gets up of its own accord: events came, or it must look again.
+    pub(crate) fn wake_self(&self, seat: &Arc<Seat>) -> Woken {
+        let mut lists = self.lists.lock();
+        let Some(place) = lists.sleepers.iter().position(|s| Arc::ptr_eq(&s.seat, seat)) else {
+            return Woken::Assigned;
+        };
+        // Out of the list first: a thread in the driver does not guard its processor against itself.
+        let sleeper = lists.sleepers.remove(place);
+        let Some(index) = lists.unguarded(seat.home()) else {
+            lists.sleepers.push(sleeper);
+            return Woken::Without;
+        };
+        let p = lists.idle.remove(index);
+        seat.set(Some(p), false);
+        self.census.fetch_sub(IDLE, SeqCst);
+        Woken::Itself
+    }
+
+    /// A sleeper leaves for good.
+    pub(crate) fn remove(&self, seat: &Arc<Seat>) {
+        let mut lists = self.lists.lock();
+        lists.sleepers.retain(|s| !Arc::ptr_eq(&s.seat, seat));
+    }
+
+    /// Gives an idle processor to a sleeping thread, which counts as searching from here on. `None` if no
+    /// processor is idle.
+    pub(crate) fn wake_one(&self) -> Option<Wake> {
+        let mut lists = self.lists.lock();
+        let (place, index) = lists.choose()?;
+        let p = lists.idle.remove(index);
+        // One step, so that no submitter sees neither an idle processor nor a searcher.
+        self.census.fetch_add(SEARCH.wrapping_sub(IDLE), SeqCst);
+        Some(match place {
+            Some(place) => {
+                let seat = lists.sleepers.remove(place).seat;
+                seat.set(Some(p), false);
+                Wake::Unpark(seat)
+            }
+            None => Wake::Spawn(p),
+        })
+    }
+
+    /// A [`Wake::Spawn`] that could not be carried out: the processor is idle again.
+    pub(crate) fn undo_spawn(&self, p: ProcessorId) {
+        let mut lists = self.lists.lock();
+        lists.idle.push(p);
+        self.census.fetch_add(IDLE.wrapping_sub(SEARCH), SeqCst);
+    }
+
+    /// A new thread sits down with the processor it was started for, searching.
+    pub(crate) fn sit_down(&self, seat: &Seat, p: ProcessorId) {
+        let _lists = self.lists.lock();
+        seat.set(Some(p), false);
+    }
+
+    /// Hand-over 1, by the thread itself or, if it sleeps in the kernel, by the watchdog. `false` if it holds no
+    /// processor.
+    pub(crate) fn release(&self, seat: &Seat) -> bool {
+        let mut lists = self.lists.lock();
+        let Some(p) = seat.processor() else {
+            return false;
+        };
+        let computing = seat.is_computing();
+        seat.set(None, computing);
+        lists.idle.push(p);
+        let change = if computing { IDLE.wrapping_sub(COMPUTE) } else { IDLE };
+        self.census.fetch_add(change, SeqCst);
+        true
+    }
+
+    /// Hand-over 4: takes an idle processor, its last one if it can be had, and says whether there was one.
+    pub(crate) fn acquire(&self, seat: &Seat) -> bool {
+        let mut lists = self.lists.lock();
+        if seat.processor().is_some() {
+            return true;
+        }
+        let Some(index) = lists.unguarded(seat.home()) else {
+            return false;
+        };
+        let p = lists.idle.remove(index);
+        let computing = seat.is_computing();
+        seat.set(Some(p), computing);
+        let change = if computing { COMPUTE.wrapping_sub(IDLE) } else { 0u64.wrapping_sub(IDLE) };
+        self.census.fetch_add(change, SeqCst);
+        true
+    }
+
+    /// The thread is in for a long stretch: from now on others see to tasks and events. `false` if it counted
+    /// as computing already.
+    pub(crate) fn begin_computing(&self, seat: &Seat) -> bool {
+        self.set_computing(seat, true)
+    }
+
+    /// The stretch is over.
+    pub(crate) fn end_computing(&self, seat: &Seat) {
+        self.set_computing(seat, false);
+    }
+
+    fn set_computing(&self, seat: &Seat, computing: bool) -> bool {
+        let _lists = self.lists.lock();
+        if seat.is_computing() == computing {
+            return false;
+        }
+        let p = seat.processor();
+        seat.set(p, computing);
+        if p.is_some() {
+            let change = if computing { COMPUTE } else { 0u64.wrapping_sub(COMPUTE) };
+            self.census.fetch_add(change, SeqCst);
+        }
+        true
+    }
+
+    /// Every thread that sleeps, to be told of a shutdown.
+    pub(crate) fn sleepers(&self) -> Vec<Arc<Seat>> {
+        let lists = self.lists.lock();
+        lists.sleepers.iter().map(|s| Arc::clone(&s.seat)).collect()
+    }
+
+    /// How many threads sleep.
+    pub(crate) fn sleeping(&self) -> usize {
+        self.lists.lock().sleepers.len()
+    }
+}
+
+impl Lists {
+    /// Whether `p` is what the thread in the driver will run on when events come: not for others to take.
+    fn is_guarded(&self, p: ProcessorId) -> bool {
+        self.sleepers.iter().any(|s| s.in_driver && s.seat.home() == p)
+    }
+
+    /// An idle processor that may be taken, `home` if possible.
+    fn unguarded(&self, home: ProcessorId) -> Option<usize> {
+        let free = |&index: &usize| !self.is_guarded(self.idle[index]);
+        let own = self.idle.iter().position(|&p| p == home).filter(free);
+        own.or_else(|| (0..self.idle.len()).rev().find(free))
+    }
+
+    /// Whom to wake, on what (places in `sleepers` and `idle`): the newest sleeper beside its own processor;
+    /// any sleeper on a free processor; last the one in the driver, whose wake-up is dear; else a new thread.
+    fn choose(&self) -> Option<(Option<usize>, usize)> {
+        let newest_first = || self.sleepers.iter().enumerate().rev();
+        let at_home = |(_, s): &(usize, &Sleeper)| {
+            let home = s.seat.home();
+            !s.in_driver && self.idle.contains(&home) && !self.is_guarded(home)
+        };
+        let elsewhere = |(_, s): &(usize, &Sleeper)| !s.in_driver;
+        let in_driver = |(_, s): &(usize, &Sleeper)| s.in_driver && self.idle.contains(&s.seat.home());
+
+        if let Some((place, sleeper)) = newest_first().find(at_home) {
+            return Some((Some(place), self.position(sleeper.seat.home())));
+        }
+        if let Some((place, sleeper)) = newest_first().find(elsewhere) {
+            if let Some(index) = self.unguarded(sleeper.seat.home()) {
+                return Some((Some(place), index));
+            }
+        }
+        if let Some((place, sleeper)) = newest_first().find(in_driver) {
+            return Some((Some(place), self.position(sleeper.seat.home())));
+        }
+        let index = self.idle.len().checked_sub(1)?;
+        Some((None, index))
+    }
+
+    fn position(&self, p: ProcessorId) -> usize {
+        self.idle.iter().position(|&q| q == p).expect("the caller found it in the list")
+    }
+}
+
+/// Submit 2 and Sleep 2.
+pub(crate) fn fence() {
+    crate::sync::atomic::fence(SeqCst);
+}

@@ -1,0 +1,85 @@
+//! Waiting for a future on the thread at hand.
+//!
+//! The thread polls its own future and nothing else: running others' tasks here would put them under the
+//! caller's locks. Between polls it parks; a thread of the pool hands its processor over first, so a `block_on`
+//! inside a task or closure strands nobody.
+//!
+//! *Wake.* 1. The waker sets `woken`; 2. unparks the thread. *Wait.* 1. The thread takes `woken`; if it was
+//! set, it polls again; 2. else it parks, and goes back to 1. The parker's token closes the gap between the two.
+
+use std::future::Future;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::{AcqRel, Release};
+use std::task::{Context, Poll, Wake, Waker};
+
+use super::context;
+use crate::local;
+use crate::parker::{Parker, Unpark};
+use crate::scheduler::Shared;
+use crate::worker;
+
+struct Unparker {
+    woken: AtomicBool,
+    parker: crate::sync::Arc<Parker>,
+}
+
+impl Unparker {
+    fn take(&self) -> bool {
+        self.woken.swap(false, AcqRel)
+    }
+}
+
+impl Wake for Unparker {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        // Release pairs with `take`.
+        self.woken.store(true, Release);
+        let unpark = self.parker.unpark();
+        // A thread inside the driver is not in `block_on`: that is refused.
+        debug_assert_eq!(unpark, Unpark::Done);
+    }
+}
+
+/// Runs `future` to its end on this thread.
+#[track_caller]
+pub(crate) fn block_on<F: Future>(shared: &Arc<Shared>, future: F) -> F::Output {
+    local::with_own(|own| {
+        assert!(
+            !own.is_some_and(|own| own.is_in_turn()),
+            "`block_on` was called by a task that was given to `tokio::spawn`: it would wait for the driver it \
+             sits in. Spawn the task with `beat::spawn`, or `.await` instead of blocking"
+        );
+        let _entered = context::Entered::new(shared);
+        let unparker = Arc::new(Unparker {
+            woken: AtomicBool::new(false),
+            parker: own.map_or_else(
+                || crate::sync::Arc::new(Parker::new()),
+                |own| crate::sync::Arc::clone(&own.seat().parker),
+            ),
+        });
+        let waker = Waker::from(Arc::clone(&unparker));
+        let mut cx = Context::from_waker(&waker);
+        let mut future = pin!(future);
+        loop {
+            if let Poll::Ready(output) = future.as_mut().poll(&mut cx) {
+                return output;
+            }
+            if unparker.take() {
+                continue;
+            }
+            match own {
+                Some(own) => worker::wait(own, || unparker.take()),
+                None => {
+                    while !unparker.take() {
+                        unparker.parker.park();
+                    }
+                }
+            }
+        }
+    })
+}

@@ -1,0 +1,134 @@
+//! A runtime by reference: what tasks and other threads use.
+
+use std::fmt;
+use std::future::Future;
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+use super::{block_on, context};
+use crate::local;
+use crate::metrics::Metrics;
+use crate::scheduler::Shared;
+use crate::task::{self, JoinHandle, Kind};
+
+/// A handle to a runtime; cheap to clone. It does not keep the runtime going.
+#[derive(Clone)]
+pub struct Handle {
+    pub(crate) shared: Arc<Shared>,
+}
+
+impl Handle {
+    /// The runtime whose code calls this.
+    ///
+    /// # Panics
+    ///
+    /// If no runtime is current on this thread; see [`try_current`](Self::try_current).
+    #[track_caller]
+    pub fn current() -> Self {
+        match Self::try_current() {
+            Ok(handle) => handle,
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    /// The runtime whose code calls this.
+    ///
+    /// # Errors
+    ///
+    /// No runtime is current: the thread is none of a runtime's, is not inside `block_on`, and has not
+    /// [`enter`](Self::enter)ed one.
+    pub fn try_current() -> Result<Self, NoCurrentRuntime> {
+        local::with(|local| local.map(|local| Arc::clone(&local.shared)))
+            .or_else(context::current)
+            .map(|shared| Self { shared })
+            .ok_or(NoCurrentRuntime(()))
+    }
+
+    /// Makes this runtime the current one on this thread, for Beat and for its driver, until the guard is
+    /// dropped.
+    ///
+    /// Drop guards in the reverse order of their making: tokio panics otherwise.
+    pub fn enter(&self) -> EnterGuard<'_> {
+        EnterGuard { _entered: context::Entered::new(&self.shared), _handle: PhantomData }
+    }
+
+    /// Spawns a future on this runtime; see [`beat::spawn`](crate::spawn).
+    #[track_caller]
+    pub fn spawn<F>(&self, future: F) -> JoinHandle<F::Output>
+    where
+        F: Future + Send + 'static,
+        F::Output: Send + 'static,
+    {
+        let site = std::panic::Location::caller();
+        task::spawn(&self.shared, Kind::Future, future, site)
+    }
+
+    /// Runs a CPU-bound closure on this runtime; see
+    /// [`beat::spawn_blocking_parallel`](crate::spawn_blocking_parallel).
+    #[track_caller]
+    pub fn spawn_blocking_parallel<F, R>(&self, f: F) -> JoinHandle<R>
+    where
+        F: FnOnce() -> R + Send + 'static,
+        R: Send + 'static,
+    {
+        task::spawn_closure(&self.shared, f, std::panic::Location::caller())
+    }
+
+    /// Runs a closure that blocks on a thread of this runtime's own; see
+    /// [`beat::spawn_blocking`](crate::spawn_blocking).
+    #[track_caller]
+    pub fn spawn_blocking<F, R>(&self, f: F) -> JoinHandle<R>
+    where
+        F: FnOnce() -> R + Send + 'static,
+        R: Send + 'static,
+    {
+        task::spawn_blocking(&self.shared, f, std::panic::Location::caller())
+    }
+
+    /// Runs `future` to its end on this thread, with this runtime entered.
+    ///
+    /// Allowed anywhere, also inside tasks and closures: a worker hands its processor over while it waits.
+    ///
+    /// # Panics
+    ///
+    /// Inside a task that was given to `tokio::spawn`, which would wait for the driver it sits in; and if the
+    /// future panics.
+    #[track_caller]
+    pub fn block_on<F: Future>(&self, future: F) -> F::Output {
+        block_on::block_on(&self.shared, future)
+    }
+
+    /// What the runtime has done so far, and has to do.
+    pub fn metrics(&self) -> Metrics {
+        self.shared.metrics()
+    }
+}
+
+impl fmt::Debug for Handle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Handle").field("workers", &self.shared.config.workers).finish_non_exhaustive()
+    }
+}
+
+/// Keeps a runtime current on this thread; from [`Handle::enter`].
+#[derive(Debug)]
+#[must_use = "the runtime is left when the guard is dropped"]
+pub struct EnterGuard<'a> {
+    _entered: context::Entered,
+    _handle: PhantomData<&'a Handle>,
+}
+
+/// No runtime is current on this thread.
+#[derive(Debug)]
+pub struct NoCurrentRuntime(());
+
+impl fmt::Display for NoCurrentRuntime {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(
+            "no Beat runtime is current on this thread: call this inside `#[beat::main]`, inside `block_on`, or \
+             after `Handle::enter`",
+        )
+    }
+}
+
+impl std::error::Error for NoCurrentRuntime {}

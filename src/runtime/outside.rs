@@ -1,0 +1,84 @@
+//! `join` on threads that are not the scheduler's.
+//!
+//! Such a thread forks as a *guest*: it has a state of its own, with a latent list and a deque of tickets that
+//! workers steal from, and it runs nothing but its own halves. It begins without a processor; after it has
+//! waited for a thief it takes one if one is idle, until the end of the region. The state is made at its first
+//! `join` on a runtime and kept for the next.
+
+use std::cell::RefCell;
+use std::sync::Arc;
+
+use super::context;
+use crate::join::join_here;
+use crate::local::{Installed, Local, Role};
+use crate::runtime::global;
+use crate::scheduler::Shared;
+
+thread_local! {
+    /// The guest states of this thread. Boxed: a `Local` must not move.
+    static GUESTS: RefCell<Vec<Box<Local>>> = const { RefCell::new(Vec::new()) };
+}
+
+/// `join` on a thread without a state: takes one up for the time of the region.
+#[inline(never)]
+pub(crate) fn join<A, B, RA, RB>(a: A, b: B) -> (RA, RB)
+where
+    A: FnOnce() -> RA + Send,
+    B: FnOnce() -> RB + Send,
+    RA: Send,
+    RB: Send,
+{
+    let shared = context::current().unwrap_or_else(global::get_or_start);
+    let Some(local) = guest_of(&shared) else {
+        // The thread is ending and its thread-locals are gone: nobody could steal from it.
+        let ra = a();
+        return (ra, b());
+    };
+    // SAFETY: boxed, kept by this thread until it ends, and dropped only by `guest_of` on a thread that is in no
+    // region (a region has a state installed, so it does not come here) or by the thread's end.
+    let local = unsafe { &*local };
+    let _region = Region::enter(local);
+    join_here(local, a, b)
+}
+
+/// The part of a guest's time in which it forks.
+struct Region<'a> {
+    local: &'a Local,
+    _installed: Installed,
+}
+
+impl<'a> Region<'a> {
+    fn enter(local: &'a Local) -> Self {
+        local.begin_item();
+        Self {
+            local,
+            // SAFETY: alive, in place and this thread's, as the caller has argued; the guard ends before.
+            _installed: unsafe { Installed::new(local) },
+        }
+    }
+}
+
+impl Drop for Region<'_> {
+    fn drop(&mut self) {
+        self.local.end_item();
+        // A guest has a processor only if it got one after a wait.
+        crate::worker::hand_over(self.local);
+    }
+}
+
+fn guest_of(shared: &Arc<Shared>) -> Option<*const Local> {
+    GUESTS
+        .try_with(|guests| {
+            let mut guests = guests.borrow_mut();
+            if let Some(local) = guests.iter().find(|local| shared.owns(local)) {
+                return &raw const **local;
+            }
+            let local = Local::new(Arc::clone(shared), Role::Guest);
+            // For good: a guest never sees to tasks or events.
+            shared.processors.begin_computing(local.seat());
+            let pointer = &raw const *local;
+            guests.push(local);
+            pointer
+        })
+        .ok()
+}

@@ -1,0 +1,361 @@
+//! What the threads of one runtime share, and what publishing work means.
+//!
+//! | queue | holds | pushed by | taken by |
+//! |---|---|---|---|
+//! | a thread's tasks and LIFO slot | ready futures | the thread, while it serves | the thread; thieves |
+//! | `injector` | ready futures | everybody else | serving threads, the duty thread |
+//! | `closures` | CPU-bound closures | everybody | serving threads |
+//! | a thread's tickets | promoted halves | the thread | thieves; the thread takes its own back |
+//!
+//! Closures are the large, outside pieces of work: one first-in-first-out queue keeps them fair. A thread that
+//! computes puts tasks it wakes into the injector, since it will not come back to its own queue soon.
+//!
+//! Waking is thrifty. A thread that serves will see to its own queue, so a sibling is woken only when the
+//! backlog, measured in time, is worth more than the wake-up ([`WORTH_WAKING`]); should the thread get stuck in
+//! a poll instead, the [watchdog](crate::watchdog) passes its queue on.
+
+use std::io;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use crossbeam_deque::{Injector, Steal};
+
+use crate::blocking::Pool;
+use crate::driver::DriverSlot;
+use crate::duty::Duty;
+use crate::lifecycle::Lifecycle;
+use crate::local::{self, Local, Role, Threads};
+use crate::metrics::{Counters, Metrics};
+use crate::os::Affinity;
+use crate::processors::{Processors, Wake, fence};
+use crate::runtime::Hook;
+use crate::task::Runnable;
+use crate::watchdog::Watchdog;
+use crate::worker;
+
+/// How much queued work, in nanoseconds, is worth waking a sleeping core for.
+const WORTH_WAKING: u64 = 40_000;
+/// What a poll is taken to cost before any was measured, in nanoseconds.
+const FIRST_MEAN_POLL: u64 = 1_000;
+
+/// The settled configuration of a runtime.
+pub(crate) struct Config {
+    pub(crate) workers: u32,
+    pub(crate) thread_name: String,
+    pub(crate) stack_size: Option<usize>,
+    pub(crate) heartbeat: Duration,
+    /// One mask per processor; empty if workers are not pinned.
+    pub(crate) pins: Vec<Affinity>,
+    /// The mask of threads that are not pinned.
+    pub(crate) unpinned: Option<Affinity>,
+    pub(crate) on_thread_start: Option<Hook>,
+    pub(crate) on_thread_stop: Option<Hook>,
+}
+
+impl std::fmt::Debug for Config {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Config")
+            .field("workers", &self.workers)
+            .field("heartbeat", &self.heartbeat)
+            .field("pins", &self.pins)
+            .finish_non_exhaustive()
+    }
+}
+
+/// One runtime, as its threads and handles see it.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) config: Config,
+    pub(crate) processors: Processors,
+    pub(crate) threads: Threads,
+    pub(crate) injector: Injector<Runnable>,
+    pub(crate) closures: Injector<Runnable>,
+    pub(crate) driver: DriverSlot,
+    pub(crate) duty: Duty,
+    pub(crate) watchdog: Watchdog,
+    pub(crate) blocking: Pool,
+    pub(crate) lifecycle: Lifecycle,
+    /// The counters of threads that are gone, and of foreign ones.
+    pub(crate) retired: Counters,
+    /// What a poll costs on average, in nanoseconds.
+    mean_poll: AtomicU64,
+    me: Weak<Self>,
+}
+
+impl Shared {
+    pub(crate) fn new(config: Config, driver: DriverSlot) -> Arc<Self> {
+        Arc::new_cyclic(|me| Self {
+            processors: Processors::new(config.workers),
+            config,
+            threads: Threads::default(),
+            injector: Injector::new(),
+            closures: Injector::new(),
+            driver,
+            duty: Duty::default(),
+            watchdog: Watchdog::default(),
+            blocking: Pool::default(),
+            lifecycle: Lifecycle::default(),
+            retired: Counters::default(),
+            mean_poll: AtomicU64::new(FIRST_MEAN_POLL),
+            me: Weak::clone(me),
+        })
+    }
+
+    /// A counted reference; `None` only while the last one is being dropped.
+    pub(crate) fn arc(&self) -> Option<Arc<Self>> {
+        self.me.upgrade()
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.lifecycle.is_closed()
+    }
+
+    // ----- publishing work -----
+
+    /// A future has become ready.
+    pub(crate) fn schedule(&self, task: Runnable, woken_while_running: bool) {
+        local::with(|local| match local {
+            Some(local) if self.owns(local) && local.takes_tasks() => {
+                self.schedule_here(local, task, woken_while_running);
+            }
+            _ => self.inject(task),
+        });
+    }
+
+    fn schedule_here(&self, local: &Local, task: Runnable, woken_while_running: bool) {
+        if local.is_in_turn() {
+            // Events are taken in their order, and the turn must end so that the tasks can run.
+            local.push_task(task, true);
+            if local.is_parked_in_turn() {
+                self.driver.unpark(&local.seat().parker);
+            }
+            return;
+        }
+        local.push_task(task, woken_while_running);
+        if self.is_worth_waking(local.tasks_len()) {
+            self.wake_if_unattended();
+        }
+        self.watchdog.ensure(self);
+    }
+
+    /// Submit for a task, from a thread that will not run it itself.
+    pub(crate) fn inject(&self, task: Runnable) {
+        self.injector.push(task);
+        self.notify_injected();
+    }
+
+    /// Submit 2 and 3 for the injector.
+    pub(crate) fn notify_injected(&self) {
+        fence();
+        let census = self.processors.census();
+        if census.searching > 0 {
+            return;
+        }
+        if census.serving() == 0 {
+            // Nobody will come by: somebody has to be sent.
+            if census.idle > 0 {
+                self.wake();
+            } else {
+                self.duty.wake(self);
+            }
+            return;
+        }
+        if census.idle > 0 && self.is_worth_waking(self.injector.len()) {
+            self.wake();
+        }
+        self.watchdog.ensure(self);
+    }
+
+    /// Submit for a closure.
+    pub(crate) fn submit_closure(&self, closure: Runnable) {
+        self.closures.push(closure);
+        fence();
+        let census = self.processors.census();
+        if census.searching == 0 && census.idle > 0 {
+            self.wake();
+        } else {
+            self.watchdog.ensure(self);
+        }
+    }
+
+    /// A closure that may block.
+    pub(crate) fn submit_blocking(&self, closure: Runnable) {
+        self.blocking.submit(self, closure);
+    }
+
+    /// Whether `tasks` queued tasks are worth a wake-up.
+    pub(crate) fn is_worth_waking(&self, tasks: usize) -> bool {
+        // Relaxed: an estimate.
+        tasks as u64 * self.mean_poll.load(Relaxed) >= WORTH_WAKING
+    }
+
+    /// Takes a new measurement of what a poll costs into the running mean.
+    pub(crate) fn measured_polls(&self, nanoseconds: u64, polls: u32) {
+        let sample = (nanoseconds / u64::from(polls.max(1))).clamp(50, 10_000_000);
+        // Relaxed, and a lost update is no loss.
+        let mean = self.mean_poll.load(Relaxed);
+        let weight = u64::from(polls.min(16));
+        let mean = (mean * (64 - weight) + sample * weight) / 64;
+        self.mean_poll.store(mean, Relaxed);
+    }
+
+    // ----- waking -----
+
+    /// Wakes an idle processor's thread, unless somebody is searching already.
+    pub(crate) fn wake_if_unattended(&self) {
+        let census = self.processors.census();
+        if census.searching == 0 && census.idle > 0 {
+            self.wake();
+        }
+    }
+
+    /// Gives an idle processor, if there is one, to a thread.
+    pub(crate) fn wake(&self) {
+        match self.processors.wake_one() {
+            None => {}
+            Some(Wake::Unpark(seat)) => self.driver.unpark(&seat.parker),
+            Some(Wake::Spawn(processor)) => {
+                if self.is_closed() {
+                    self.processors.undo_spawn(processor);
+                } else if let Err(error) = worker::start(self, Some(processor)) {
+                    self.processors.undo_spawn(processor);
+                    // The processor is idle and the work is queued: whoever finishes next takes it, and the
+                    // watchdog tries again.
+                    self.lifecycle.report_spawn_failure(&error);
+                }
+            }
+        }
+    }
+
+    /// The calling thread stops serving: makes sure that somebody sees to the driver and to ready tasks.
+    pub(crate) fn cover(&self) {
+        fence();
+        let census = self.processors.census();
+        if census.serving() == 0 && !self.driver.is_covered() {
+            if census.idle > 0 {
+                self.wake();
+            } else {
+                self.duty.wake(self);
+            }
+        }
+        if !self.injector.is_empty() {
+            self.notify_injected();
+        }
+    }
+
+    /// Asks every thread that forks to be heard at its next fork.
+    pub(crate) fn ask_all(&self) {
+        for thread in self.threads.all() {
+            thread.ask();
+        }
+    }
+
+    // ----- looking for work -----
+
+    pub(crate) fn take_closure(&self) -> Option<Runnable> {
+        retry(|| self.closures.steal())
+    }
+
+    pub(crate) fn take_injected(&self) -> Option<Runnable> {
+        retry(|| self.injector.steal())
+    }
+
+    pub(crate) fn take_injected_batch(&self, local: &Local) -> Option<Runnable> {
+        retry(|| self.injector.steal_batch_and_pop(local.task_deque()))
+    }
+
+    /// Whether there is anything that an idle worker should run (Sleep 3).
+    pub(crate) fn has_work(&self, local: &Local) -> bool {
+        !self.injector.is_empty()
+            || !self.closures.is_empty()
+            || local
+                .find_peer(|peer| (peer.has_tickets() || self.may_steal_tasks(peer)).then_some(()))
+                .is_some()
+    }
+
+    /// Whether a peer's tasks are better off elsewhere: it computes, or its backlog is worth a core.
+    pub(crate) fn may_steal_tasks(&self, peer: &local::Remote) -> bool {
+        match peer.tasks_len() {
+            0 => false,
+            tasks => peer.will_be_long() || self.is_worth_waking(tasks),
+        }
+    }
+
+    /// Whether a thread's state belongs to this runtime.
+    pub(crate) fn owns(&self, local: &Local) -> bool {
+        std::ptr::eq(&raw const *local.shared, self)
+    }
+
+    // ----- counting -----
+
+    fn count(&self, counter: impl Fn(&Counters) -> &crate::metrics::Counter) {
+        local::with(|local| match local {
+            Some(local) if self.owns(local) => counter(local.counters()).add(1),
+            _ => counter(&self.retired).add_shared(1),
+        });
+    }
+
+    pub(crate) fn count_spawn(&self) {
+        self.count(|counters| &counters.spawned);
+    }
+
+    pub(crate) fn count_finish(&self) {
+        self.count(|counters| &counters.finished);
+    }
+
+    pub(crate) fn metrics(&self) -> Metrics {
+        let census = self.processors.census();
+        let threads = self.threads.all();
+        let mut metrics = Metrics {
+            workers: census.total as usize,
+            idle_workers: census.idle as usize,
+            threads: threads.iter().filter(|t| t.role() != Role::Guest).count(),
+            blocking_threads: self.blocking.threads(),
+            tasks_queued: self.injector.len() + threads.iter().map(|t| t.tasks_len()).sum::<usize>(),
+            closures_queued: self.closures.len(),
+            blocking_queued: self.blocking.queued(),
+            tickets_queued: threads.iter().map(|t| t.tickets_len()).sum(),
+            foreign_tasks: self.driver.get().foreign_tasks(),
+            ..Metrics::default()
+        };
+        metrics.add_counters(&self.retired);
+        for thread in &threads {
+            metrics.add_counters(&thread.counters);
+        }
+        metrics.tasks_alive = metrics.spawned.saturating_sub(metrics.finished) as usize;
+        metrics
+    }
+
+    /// Starts the threads that a new runtime has: one for each processor.
+    ///
+    /// # Errors
+    ///
+    /// The system refused a thread.
+    pub(crate) fn start(&self) -> io::Result<()> {
+        for processor in 0..self.config.workers {
+            worker::start(self, Some(processor))?;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Shared {
+    /// The last reference goes: no thread is left, and every task that still exists is dropped (*Runtime* in
+    /// the [task module](crate::task)).
+    fn drop(&mut self) {
+        crate::lifecycle::drop_tasks(self, None);
+    }
+}
+
+/// Repeats a steal that lost a race.
+fn retry(mut attempt: impl FnMut() -> Steal<Runnable>) -> Option<Runnable> {
+    loop {
+        match attempt() {
+            Steal::Success(runnable) => return Some(runnable),
+            Steal::Empty => return None,
+            Steal::Retry => std::hint::spin_loop(),
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! Ending a task from outside.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::ptr::NonNull;
+use std::sync::atomic::Ordering::Acquire;
+use std::task::{Context, Poll, Waker};
+
+use super::{Id, JoinError, JoinHandle, Meta, registry};
+
+/// Aborts one task; see [`JoinHandle::abort`]. Cheap to clone, and does not keep the task's value.
+#[derive(Clone)]
+pub struct AbortHandle {
+    id: Id,
+    /// `None` if the task had finished already.
+    task: Option<Reference>,
+}
+
+/// A reference to a task object: the waker keeps it allocated.
+#[derive(Clone)]
+struct Reference {
+    /// *Alive*: lies in the object that the waker refers to.
+    meta: NonNull<Meta>,
+    _waker: Waker,
+}
+
+// SAFETY: `meta` points to a `Sync` header.
+unsafe impl Send for Reference {}
+// SAFETY: as above.
+unsafe impl Sync for Reference {}
+
+impl Reference {
+    fn meta(&self) -> &Meta {
+        // SAFETY: *Alive*.
+        unsafe { self.meta.as_ref() }
+    }
+}
+
+impl AbortHandle {
+    pub(super) fn new(meta: &Meta) -> Self {
+        let task =
+            registry::with(meta, |waker| Reference { meta: NonNull::from(meta), _waker: waker.clone() });
+        Self { id: meta.id, task }
+    }
+
+    /// Asks the task to end; see [`JoinHandle::abort`].
+    pub fn abort(&self) {
+        if let Some(task) = &self.task {
+            task.meta().abort();
+        }
+    }
+
+    /// Whether the task has ended, one way or the other.
+    pub fn is_finished(&self) -> bool {
+        // Acquire pairs with the drop of the future: what it did is seen.
+        self.task.as_ref().is_none_or(|task| task.meta().done.load(Acquire))
+    }
+
+    /// The task's number.
+    pub fn id(&self) -> Id {
+        self.id
+    }
+}
+
+impl fmt::Debug for AbortHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AbortHandle").field("id", &self.id).finish()
+    }
+}
+
+/// Awaits a task like [`JoinHandle`], and aborts it when dropped: work whose client has gone ends.
+#[must_use = "the task is aborted when this is dropped"]
+#[derive(Debug)]
+pub struct AbortOnDropHandle<T> {
+    handle: JoinHandle<T>,
+}
+
+impl<T> AbortOnDropHandle<T> {
+    pub(super) fn new(handle: JoinHandle<T>) -> Self {
+        Self { handle }
+    }
+
+    /// Asks the task to end now.
+    pub fn abort(&self) {
+        self.handle.abort();
+    }
+
+    /// Whether the task has ended, one way or the other.
+    pub fn is_finished(&self) -> bool {
+        self.handle.is_finished()
+    }
+
+    /// The task's number.
+    pub fn id(&self) -> Id {
+        self.handle.id()
+    }
+}
+
+impl<T> Future for AbortOnDropHandle<T> {
+    type Output = Result<T, JoinError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        Pin::new(&mut self.handle).poll(cx)
+    }
+}
+
+impl<T> Drop for AbortOnDropHandle<T> {
+    fn drop(&mut self) {
+        self.handle.abort();
+    }
+}

@@ -1,0 +1,119 @@
+//! The owner's end of a task.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::ptr::NonNull;
+use std::task::{Context, Poll, ready};
+
+use async_task::{FallibleTask, Task};
+
+use super::abort::{AbortHandle, AbortOnDropHandle};
+use super::{Id, JoinError, Meta, Output};
+
+/// Awaits a spawned task or closure. Dropping it detaches: the task goes on.
+///
+/// Awaiting gives `Ok(value)`, or a [`JoinError`] if the task panicked, was aborted, or was dropped by the
+/// shutdown of its runtime.
+///
+/// # Cancel safety
+///
+/// Cancel safe: a handle that is polled and put aside loses nothing.
+#[must_use = "a dropped JoinHandle detaches its task; use `drop` to say so"]
+pub struct JoinHandle<T> {
+    /// Only empty while being dropped.
+    task: Option<FallibleTask<Output<T>, Meta>>,
+    /// *Alive*: lies in the task object, to which `task` holds a reference.
+    meta: NonNull<Meta>,
+}
+
+// SAFETY: `meta` points to a `Sync` header; `FallibleTask` is `Send` for a value that is.
+unsafe impl<T: Send> Send for JoinHandle<T> {}
+// SAFETY: through a shared handle only the header is reached.
+unsafe impl<T: Send> Sync for JoinHandle<T> {}
+
+impl<T> Unpin for JoinHandle<T> {}
+
+impl<T> JoinHandle<T> {
+    pub(super) fn new(task: Task<Output<T>, Meta>) -> Self {
+        let meta = NonNull::from(task.metadata());
+        Self { task: Some(task.fallible()), meta }
+    }
+
+    pub(super) fn meta(&self) -> &Meta {
+        // SAFETY: *Alive*.
+        unsafe { self.meta.as_ref() }
+    }
+
+    /// Asks the task to end.
+    ///
+    /// A future is dropped at its next suspension point, or when it is next polled; a closure that has not
+    /// begun is dropped; a running one unwinds at its next [`join`](crate::join). The handle then gives a
+    /// [`JoinError`] with [`is_cancelled`](JoinError::is_cancelled). A task that has finished keeps its value.
+    pub fn abort(&self) {
+        self.meta().abort();
+    }
+
+    /// A handle that can abort the task, and nothing else.
+    pub fn abort_handle(&self) -> AbortHandle {
+        AbortHandle::new(self.meta())
+    }
+
+    /// Turns this into a handle that aborts the task when dropped.
+    ///
+    /// ```
+    /// # #[beat::main]
+    /// # async fn main() {
+    /// let answer = beat::spawn_blocking_parallel(|| 6 * 7).abort_on_drop();
+    /// assert_eq!(answer.await.unwrap(), 42);
+    /// # }
+    /// ```
+    pub fn abort_on_drop(self) -> AbortOnDropHandle<T> {
+        AbortOnDropHandle::new(self)
+    }
+
+    /// Whether the task has ended, one way or the other.
+    pub fn is_finished(&self) -> bool {
+        self.task.as_ref().is_none_or(FallibleTask::is_finished)
+    }
+
+    /// The task's number.
+    pub fn id(&self) -> Id {
+        self.meta().id
+    }
+
+    /// Where the task was spawned.
+    pub fn spawn_site(&self) -> &'static std::panic::Location<'static> {
+        self.meta().site()
+    }
+}
+
+impl<T> Future for JoinHandle<T> {
+    type Output = Result<T, JoinError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let id = self.id();
+        let task = self.task.as_mut().expect("only empty while being dropped");
+        let output = ready!(Pin::new(task).poll(cx));
+        // No output: the future was dropped before it had finished.
+        Poll::Ready(output.map_or_else(|| Err(JoinError::cancelled(id)), |output| output.into_inner()))
+    }
+}
+
+impl<T> Drop for JoinHandle<T> {
+    fn drop(&mut self) {
+        if let Some(task) = self.task.take() {
+            task.detach();
+        }
+    }
+}
+
+impl<T> fmt::Debug for JoinHandle<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("JoinHandle")
+            .field("id", &self.id())
+            .field("spawned_at", &format_args!("{}", self.spawn_site()))
+            .field("finished", &self.is_finished())
+            .finish()
+    }
+}

@@ -1,0 +1,332 @@
+//! Tasks and closures: one heap object each, made by `async-task`.
+//!
+//! A closure is a future that is polled once, on the scheduler loop of a worker, so both kinds share the
+//! handle, the header and the registry. The object holds, in this order: async-task's state and vtable, the
+//! [`Meta`] header below, and the future wrapped in [`TaskFuture`] (later its output, in the same place).
+//!
+//! | field of `Meta` | written by | read by |
+//! |---|---|---|
+//! | `runtime`, `id`, `site`, `kind` | `spawn` | anyone who holds a reference to the task |
+//! | `key` | `spawn`, before the task can be seen by others | abort; drop of the future |
+//! | `aborted` | anyone (`abort`) | the poll; forks of the closure |
+//! | `done` | drop of the future | `AbortHandle::is_finished` |
+//!
+//! *Runtime*: `Meta::runtime` may be dereferenced while the future exists. Every task whose future exists
+//! stands in the [registry](registry), and a runtime's memory is not freed before the registry holds none of
+//! its tasks. A task owns nothing of its runtime, so spawning touches no shared reference count.
+//!
+//! The header travels with stolen work: a promotion ticket carries a pointer to it. Whatever must be visible
+//! in a stolen half (cancellation today) belongs in here.
+
+mod abort;
+mod contained;
+mod error;
+mod id;
+mod join_handle;
+pub(crate) mod registry;
+mod yield_now;
+
+pub use abort::{AbortHandle, AbortOnDropHandle};
+pub use error::JoinError;
+pub use id::{Id, id, try_id};
+pub use join_handle::JoinHandle;
+pub use yield_now::yield_now;
+
+use std::cell::Cell;
+use std::future::Future;
+use std::mem::ManuallyDrop;
+use std::panic::{AssertUnwindSafe, Location, catch_unwind};
+use std::pin::Pin;
+use std::ptr::{self, NonNull};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::sync::atomic::{AtomicBool, AtomicU32};
+use std::task::{Context, Poll};
+
+use async_task::{Builder, ScheduleInfo, WithInfo};
+
+use crate::cancel::Cancelled;
+use crate::scheduler::Shared;
+use contained::Contained;
+
+/// A task that is ready to be polled, or a closure that is ready to be run.
+pub(crate) type Runnable = async_task::Runnable<Meta>;
+
+/// What a future of ours evaluates to, inside the task object.
+type Output<T> = Contained<Result<T, JoinError>>;
+
+/// Where a task is queued when it is ready.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// A future: a thread's own queue, or the injector.
+    Future,
+    /// A CPU-bound closure: the queue of closures.
+    Closure,
+    /// A closure that may block: a thread of the blocking pool.
+    Blocking,
+}
+
+/// The header of a task. See the [module](self).
+#[derive(Debug)]
+pub(crate) struct Meta {
+    runtime: NonNull<Shared>,
+    id: Id,
+    site: &'static Location<'static>,
+    key: AtomicU32,
+    kind: Kind,
+    aborted: AtomicBool,
+    done: AtomicBool,
+}
+
+// SAFETY: `runtime` points to a `Shared`, which is `Sync`, and is used under *Runtime*; the rest is atomic or
+// constant.
+unsafe impl Send for Meta {}
+// SAFETY: as above.
+unsafe impl Sync for Meta {}
+
+impl Meta {
+    pub(crate) fn site(&self) -> &'static Location<'static> {
+        self.site
+    }
+
+    /// Whether somebody has asked for the task to end.
+    pub(crate) fn is_aborted(&self) -> bool {
+        // Acquire pairs with `abort`: what the aborter did before is seen.
+        self.aborted.load(Acquire)
+    }
+
+    fn mark_aborted(&self) {
+        // Release pairs with `is_aborted`.
+        self.aborted.store(true, Release);
+    }
+
+    /// Asks the task to end: it is polled once more, or its next fork unwinds.
+    pub(crate) fn abort(&self) {
+        self.mark_aborted();
+        let entry = registry::with(self, |waker| {
+            if self.kind != Kind::Future {
+                // SAFETY: *Runtime*: the entry stands in the registry, whose shard is locked here.
+                let shared = unsafe { self.runtime.as_ref() };
+                shared.ask_all();
+            }
+            waker.clone()
+        });
+        if let Some(waker) = entry {
+            waker.wake();
+        }
+    }
+}
+
+thread_local! {
+    /// The task or closure whose code runs on this thread, its own or stolen.
+    static CURRENT: Cell<*const Meta> = const { Cell::new(ptr::null()) };
+}
+
+/// The header of the task or closure whose code runs on this thread.
+pub(crate) fn current() -> *const Meta {
+    CURRENT.get()
+}
+
+/// Looks at the header of the task or closure whose code runs on this thread.
+pub(crate) fn with_current<R>(f: impl FnOnce(Option<&Meta>) -> R) -> R {
+    // SAFETY: `Entered` sets the pointer for the time in which the header is alive, and takes it back.
+    f(unsafe { CURRENT.get().as_ref() })
+}
+
+/// Makes a task the current one until dropped.
+#[derive(Debug)]
+pub(crate) struct Entered(*const Meta);
+
+impl Entered {
+    /// # Safety
+    ///
+    /// `meta` is null, or alive until the guard is dropped.
+    pub(crate) unsafe fn new(meta: *const Meta) -> Self {
+        Self(CURRENT.replace(meta))
+    }
+}
+
+impl Drop for Entered {
+    fn drop(&mut self) {
+        CURRENT.set(self.0);
+    }
+}
+
+/// A user's future, in a task.
+struct TaskFuture<F> {
+    /// Alive as long as this future: both lie in the task object.
+    meta: *const Meta,
+    /// Dropped once: by `drop_future`, which sets `Meta::done`.
+    future: ManuallyDrop<F>,
+}
+
+// SAFETY: `meta` points to a `Sync` header; the future itself is `Send`.
+unsafe impl<F: Send> Send for TaskFuture<F> {}
+
+impl<F> TaskFuture<F> {
+    fn meta(&self) -> &Meta {
+        // SAFETY: see the field.
+        unsafe { &*self.meta }
+    }
+
+    /// Drops the user's future, once. A panic of its destructor is handed to the caller.
+    fn drop_future(&mut self) -> Result<(), Box<dyn std::any::Any + Send>> {
+        if self.meta().done.load(Relaxed) {
+            return Ok(());
+        }
+        // Release pairs with `AbortHandle::is_finished`. Set first: a destructor that panics is not run again.
+        self.meta().done.store(true, Release);
+        let future = &mut self.future;
+        catch_unwind(AssertUnwindSafe(|| {
+            // SAFETY: not dropped before (`done` was not set), and never touched after.
+            unsafe { ManuallyDrop::drop(future) }
+        }))
+    }
+}
+
+impl<F: Future> Future for TaskFuture<F> {
+    type Output = Output<F::Output>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        // SAFETY: the user's future is not moved: it is polled in place and dropped in place.
+        let this = unsafe { self.get_unchecked_mut() };
+        let id = this.meta().id;
+        // SAFETY: the header lives in the task object, as does this future, which is being polled.
+        let entered = unsafe { Entered::new(this.meta) };
+        let output = if this.meta().is_aborted() {
+            Err(JoinError::cancelled(id))
+        } else {
+            // SAFETY: `this` was pinned; no one moves out of it.
+            let future = unsafe { Pin::new_unchecked(&mut *this.future) };
+            match catch_unwind(AssertUnwindSafe(|| future.poll(cx))) {
+                Ok(Poll::Pending) => return Poll::Pending,
+                Ok(Poll::Ready(value)) => Ok(value),
+                Err(payload) => Err(JoinError::from_payload(id, payload)),
+            }
+        };
+        let dropped = this.drop_future();
+        drop(entered);
+        Poll::Ready(Contained::new(match dropped {
+            Ok(()) => output,
+            Err(payload) => {
+                drop(Contained::new(output));
+                Err(JoinError::from_payload(id, payload))
+            }
+        }))
+    }
+}
+
+impl<F> Drop for TaskFuture<F> {
+    fn drop(&mut self) {
+        if let Err(payload) = self.drop_future() {
+            // The handle reports the cancellation that this drop is part of; a panic has nowhere to go.
+            drop(Contained::new(payload));
+        }
+        // SAFETY: *Runtime*: the task is struck out only after this.
+        unsafe { self.meta().runtime.as_ref() }.count_finish();
+        registry::remove(self.meta());
+    }
+}
+
+/// Spawns `future` on `shared`. It is scheduled before this returns.
+pub(crate) fn spawn<F>(
+    shared: &Arc<Shared>,
+    kind: Kind,
+    future: F,
+    site: &'static Location<'static>,
+) -> JoinHandle<F::Output>
+where
+    F: Future + Send + 'static,
+    F::Output: Send + 'static,
+{
+    let meta = Meta {
+        runtime: NonNull::from(&**shared),
+        id: Id::next(),
+        site,
+        key: AtomicU32::new(0),
+        kind,
+        aborted: AtomicBool::new(false),
+        done: AtomicBool::new(false),
+    };
+    let (runnable, task) = Builder::new().metadata(meta).spawn(
+        move |meta| TaskFuture { meta: ptr::from_ref(meta), future: ManuallyDrop::new(future) },
+        WithInfo(schedule),
+    );
+    let handle = JoinHandle::new(task);
+    shared.count_spawn();
+    registry::insert(runnable.metadata(), runnable.waker());
+    if shared.is_closed() {
+        // Shutdown looks through the registry after it has closed: either it finds this task or it is seen here.
+        drop(runnable);
+    } else {
+        runnable.schedule();
+    }
+    handle
+}
+
+/// async-task's schedule function: where a task goes that has become ready.
+fn schedule(runnable: Runnable, info: ScheduleInfo) {
+    let meta = runnable.metadata();
+    // SAFETY: *Runtime*: a task is scheduled only while its future exists.
+    let shared = unsafe { meta.runtime.as_ref() };
+    match meta.kind {
+        Kind::Future => shared.schedule(runnable, info.woken_while_running),
+        Kind::Closure => shared.submit_closure(runnable),
+        Kind::Blocking => shared.submit_blocking(runnable),
+    }
+}
+
+/// A closure as a future that is polled once.
+struct ClosureFuture<F>(Option<F>);
+
+// The closure is moved out before it is called: nothing in here is ever pinned.
+impl<F> Unpin for ClosureFuture<F> {}
+
+impl<F: FnOnce() -> R, R> Future for ClosureFuture<F> {
+    type Output = R;
+
+    fn poll(mut self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<R> {
+        let f = self.0.take().expect("a closure is polled once");
+        Poll::Ready(f())
+    }
+}
+
+/// Spawns a CPU-bound closure: it runs on a worker that counts as computing for the time.
+pub(crate) fn spawn_closure<F, R>(
+    shared: &Arc<Shared>,
+    f: F,
+    site: &'static Location<'static>,
+) -> JoinHandle<R>
+where
+    F: FnOnce() -> R + Send + 'static,
+    R: Send + 'static,
+{
+    let body = move || {
+        // Dropped before the handle is told, so that what the handle wakes runs on this thread next.
+        let _computing = crate::worker::Computing::begin();
+        f()
+    };
+    spawn(shared, Kind::Closure, ClosureFuture(Some(body)), site)
+}
+
+/// Spawns a closure that may block: it runs on a thread of the blocking pool.
+pub(crate) fn spawn_blocking<F, R>(
+    shared: &Arc<Shared>,
+    f: F,
+    site: &'static Location<'static>,
+) -> JoinHandle<R>
+where
+    F: FnOnce() -> R + Send + 'static,
+    R: Send + 'static,
+{
+    spawn(shared, Kind::Blocking, ClosureFuture(Some(f)), site)
+}
+
+/// Whether the current closure must unwind at this fork.
+pub(crate) fn unwind_if_cancelled() {
+    let cancelled =
+        with_current(|meta| meta.is_some_and(|meta| meta.kind != Kind::Future && meta.is_aborted()));
+    if cancelled && cfg!(panic = "unwind") && !std::thread::panicking() {
+        Cancelled::unwind();
+    }
+}

@@ -1,0 +1,150 @@
+//! The promotion ticket: one half of a `join`, on offer to other threads.
+//!
+//! A heartbeat puts the oldest latent half of a thread on offer by a small heap object, the [`Ticket`]. Two
+//! parties race for the half: the *joiner*, whose stack frame holds it, and at most one *thief*. Whoever loses
+//! the race never touches the frame, which is what lets the joiner return while its ticket still lies in
+//! somebody's queue.
+//!
+//! ```text
+//!              1 reclaim (joiner)
+//!   OFFERED ───────────────────────▶ RECLAIMED     the joiner runs the half inline
+//!      │
+//!      │ 2 claim (thief)
+//!      ▼          3 announce (joiner)
+//!   CLAIMED ───────────────────────▶ WAITING       the joiner sleeps
+//!      │ 4 complete (thief)             │ 4 complete (thief), then unpark
+//!      ▼                                ▼
+//!    DONE ◀─────────────────────────────┘          the result lies in the frame
+//! ```
+//!
+//! **No wake-up is lost.** The joiner sleeps only after step 3 succeeded, so the thief's swap (step 4) finds
+//! `WAITING` and unparks; if step 4 came first, step 3 fails and the joiner does not sleep.
+//!
+//! **No freed memory is touched.** After a `claim` that succeeds the frame lives until `complete`, because the
+//! joiner does not return before it has seen `DONE`. After the swap of step 4 the thief touches the ticket and
+//! the parker only, and holds a reference count on both.
+//!
+//! Rejected: a state word inside the frame (the loser of the race would read a frame that may be gone), and a
+//! separate latch object (a second allocation for one bit).
+
+use std::cell::Cell;
+use std::ptr;
+
+use crate::parker::{Parker, Unpark};
+use crate::sync::Arc;
+use crate::sync::atomic::AtomicU32;
+use crate::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
+
+const OFFERED: u32 = 0;
+const RECLAIMED: u32 = 1;
+const CLAIMED: u32 = 2;
+const WAITING: u32 = 3;
+const DONE: u32 = 4;
+
+/// The part of a stack-allocated half that the scheduler sees: its links in the latent list, and how to run it.
+///
+/// | field | who | when |
+/// |---|---|---|
+/// | `prev`, `next` | owner thread | while latent |
+/// | `ticket` | owner thread | written at promotion, read after `a`; unset before |
+/// | `execute` | owner; thief | written at the push, read by the winner of the claim |
+#[derive(Debug)]
+pub(crate) struct JobHeader {
+    pub(crate) prev: Cell<*const JobHeader>,
+    pub(crate) next: Cell<*const JobHeader>,
+    pub(crate) ticket: Cell<*const Ticket>,
+    execute: unsafe fn(*const JobHeader),
+}
+
+impl JobHeader {
+    pub(crate) const fn new(execute: unsafe fn(*const JobHeader)) -> Self {
+        Self {
+            prev: Cell::new(ptr::null()),
+            next: Cell::new(ptr::null()),
+            ticket: Cell::new(ptr::null()),
+            execute,
+        }
+    }
+}
+
+/// One promoted half. See the [module](self).
+#[derive(Debug)]
+pub(crate) struct Ticket {
+    state: AtomicU32,
+    /// *Frame*: points into the joiner's stack; alive from the promotion until the joiner has reclaimed it or
+    /// has seen `DONE`. Only the winner of the claim reads through it.
+    job: *const JobHeader,
+    /// What travels with the work: the header of the task or closure the half belongs to, which outlives it.
+    context: *const (),
+    joiner: Arc<Parker>,
+}
+
+// SAFETY: `job` and `context` are only dereferenced by the one party that won the claim (see *Frame*); the
+// half behind `job` is `Send`, which `join` demands of it. All else in a ticket is atomic or reference-counted.
+unsafe impl Send for Ticket {}
+// SAFETY: as above; shared access goes through the atomic state alone.
+unsafe impl Sync for Ticket {}
+
+impl Ticket {
+    /// Puts the half at `job` on offer.
+    pub(crate) fn new(job: *const JobHeader, context: *const (), joiner: Arc<Parker>) -> Self {
+        Self { state: AtomicU32::new(OFFERED), job, context, joiner }
+    }
+
+    /// Step 1, joiner: takes the half back; `false` if a thief has it.
+    pub(crate) fn reclaim(&self) -> bool {
+        self.leave_offer(RECLAIMED)
+    }
+
+    /// Step 2, thief: wins the half, or `None` if the joiner took it back.
+    pub(crate) fn claim(self: &Arc<Self>) -> Option<Claim> {
+        self.leave_offer(CLAIMED).then(|| Claim(Arc::clone(self)))
+    }
+
+    fn leave_offer(&self, winner: u32) -> bool {
+        // Acquire: the winner reads the frame, which was written before the ticket was published.
+        self.state.compare_exchange(OFFERED, winner, Acquire, Relaxed).is_ok()
+    }
+
+    /// Joiner: whether the thief has finished, and the result may be read.
+    pub(crate) fn is_done(&self) -> bool {
+        // Acquire pairs with the release of step 4: the result is in the frame.
+        self.state.load(Acquire) == DONE
+    }
+
+    /// Step 3, joiner: says that it is going to sleep; `false` if the thief has finished. Once is enough.
+    #[must_use = "if the thief has finished nobody will unpark the joiner"]
+    pub(crate) fn announce(&self) -> bool {
+        self.state.compare_exchange(CLAIMED, WAITING, AcqRel, Acquire).is_ok()
+    }
+
+    /// Step 4, thief.
+    fn complete(&self) -> Unpark {
+        // Release publishes the result in the frame; acquire is for nothing but costs nothing here either, and
+        // keeps the swap a full step in the history of the word. The frame may be gone right after.
+        if self.state.swap(DONE, AcqRel) == WAITING { self.joiner.unpark() } else { Unpark::Done }
+    }
+}
+
+/// Evidence that this thread won a half: it must run it.
+#[must_use = "the joiner waits for a claimed half for ever"]
+#[derive(Debug)]
+pub(crate) struct Claim(Arc<Ticket>);
+
+impl Claim {
+    /// The header of the task or closure the half belongs to.
+    pub(crate) fn context(&self) -> *const () {
+        self.0.context
+    }
+
+    /// Runs the half, then `before`, and reports to the joiner. The half catches its own panics.
+    pub(crate) fn run_with(self, before: impl FnOnce()) -> Unpark {
+        let job = self.0.job;
+        // SAFETY: *Frame*: this claim won the half and has not completed it, so the frame is alive.
+        let execute = unsafe { (*job).execute };
+        // SAFETY: `execute` wants the live header it was stored in, once; winning the claim is once.
+        unsafe { execute(job) };
+        before();
+        self.0.complete()
+    }
+}

@@ -1,0 +1,601 @@
+//! The scheduler loop: what a thread runs next, and what it does when there is nothing.
+//!
+//! A thread with a processor looks for work in this order:
+//!
+//! 1. every [`TICK`]th time: events, then the injector; in between, every [`TICK`]th time, a closure, so that
+//!    neither starves behind a thread's own tasks;
+//! 2. its own tasks: the LIFO slot (the task woken last: its data is warm), then its queue;
+//! 3. the injector;
+//! 4. halves of joins on offer: work that was begun is finished before more is begun;
+//! 5. closures;
+//! 6. tasks of others who will not see to them soon;
+//! 7. if somebody forks: ask, and look again for some [`SEARCH`] nanoseconds; then sleep.
+//!
+//! A thread that has lost its processor finishes what it is doing and starts nothing new until it has one.
+
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::thread;
+
+use crate::driver::Token;
+use crate::heartbeat::Beat;
+use crate::local::{self, Local, Owned, Role, Turn};
+use crate::os::{self, Slice};
+use crate::processors::{ProcessorId, Woken, fence};
+use crate::runtime::{Hook, context};
+use crate::scheduler::Shared;
+use crate::task::{self, Runnable};
+use crate::ticket::{Claim, Ticket};
+
+/// How often a thread looks past its own queue. A prime, so that it beats with no period of the program's.
+const TICK: u32 = 61;
+/// How long a thread looks for work before it sleeps, while others fork: about what a wake-up costs, in ns.
+const SEARCH: u64 = 20_000;
+/// How many pauses lie between two rounds of a search.
+const PAUSES: u32 = 40;
+/// How many rounds of a search lie between two requests to those who fork.
+const ROUNDS_PER_REQUEST: u32 = 8;
+/// How many threads may sleep without a processor before one of them ends.
+const SPARE_THREADS: usize = 4;
+/// After how many wake-ups without a computing worker the duty thread hands the driver back.
+const QUIET_WAKEUPS: u32 = 64;
+
+/// Something to run.
+enum Work {
+    Task(Runnable),
+    Closure(Runnable),
+    Half(Claim),
+}
+
+/// Evidence that this thread counts as searching. Only its methods end that.
+struct Searching(());
+
+impl Searching {
+    fn start(shared: &Shared) -> Option<Self> {
+        shared.processors.start_searching().then_some(Self(()))
+    }
+
+    /// The thread has found work. Whoever published more meanwhile may have relied on it: Submit 2 and 3 again.
+    fn found(self, shared: &Shared) {
+        if !shared.processors.stop_searching() {
+            return;
+        }
+        fence();
+        if !shared.closures.is_empty() {
+            shared.wake_if_unattended();
+        }
+        if !shared.injector.is_empty() {
+            shared.notify_injected();
+        }
+    }
+}
+
+/// Starts a thread: a worker with a processor, or the duty thread.
+///
+/// # Errors
+///
+/// The system refused it.
+pub(crate) fn start(shared: &Shared, processor: Option<ProcessorId>) -> io::Result<()> {
+    // A runtime whose last reference is going has no use for threads.
+    let Some(shared) = shared.arc() else {
+        return Ok(());
+    };
+    let name = match processor {
+        Some(p) => format!("{}-{p}", shared.config.thread_name),
+        None => format!("{}-duty", shared.config.thread_name),
+    };
+    let mut builder = thread::Builder::new().name(name);
+    if let Some(size) = shared.config.stack_size {
+        builder = builder.stack_size(size);
+    }
+    shared.lifecycle.thread_started();
+    let spawned = builder.spawn({
+        let shared = Arc::clone(&shared);
+        move || thread_main(shared, processor)
+    });
+    if spawned.is_err() && shared.lifecycle.thread_ended() {
+        crate::lifecycle::finish(&shared, None);
+    }
+    spawned.map(drop)
+}
+
+fn thread_main(shared: Arc<Shared>, processor: Option<ProcessorId>) {
+    let ended = Ended(Arc::clone(&shared));
+    let role = if processor.is_some() { Role::Worker } else { Role::Duty };
+    let local = Local::new(Arc::clone(&shared), role);
+    // SAFETY: `local` is boxed, belongs to this thread and is dropped after the guard.
+    let installed = unsafe { Owned::new(&raw const *local) };
+    let context = context::Entered::own_thread(&shared);
+    match processor {
+        Some(p) => shared.processors.sit_down(local.seat(), p),
+        None => shared.duty.take_up(&local.remote),
+    }
+    run_hook(shared.config.on_thread_start.as_ref());
+    let worker = Worker::new(&local);
+    worker.run(processor.map(|_| Searching(())));
+    worker.retire();
+    run_hook(shared.config.on_thread_stop.as_ref());
+    drop(context);
+    drop(installed);
+    drop(local);
+    drop(shared);
+    drop(ended);
+}
+
+/// Reports the thread's end, also if a hook unwinds.
+struct Ended(Arc<Shared>);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        if self.0.lifecycle.thread_ended() {
+            crate::lifecycle::finish(&self.0, None);
+        }
+    }
+}
+
+/// Runs a user's hook; its panic is reported by the panic hook and goes no further.
+pub(crate) fn run_hook(hook: Option<&Hook>) {
+    if let Some(hook) = hook {
+        let _ = catch_unwind(AssertUnwindSafe(|| hook()));
+    }
+}
+
+/// A thread at its loop.
+struct Worker<'a> {
+    local: &'a Local,
+    shared: &'a Shared,
+}
+
+impl<'a> Worker<'a> {
+    fn new(local: &'a Local) -> Self {
+        Self { local, shared: &local.shared }
+    }
+
+    fn run(&self, mut searching: Option<Searching>) {
+        self.local.start_batch();
+        while !self.shared.is_closed() {
+            match self.local.remote.role() {
+                Role::Duty => self.do_duty(),
+                _ if self.local.take_up_processor() => {
+                    if !self.run_next(&mut searching) {
+                        searching = self.rest(searching.take());
+                    }
+                }
+                _ if self.is_spare() => break,
+                _ => searching = self.rest(searching.take()),
+            }
+        }
+        if let Some(searching) = searching {
+            searching.found(self.shared);
+        }
+    }
+
+    /// Leaves the table: the processor is free, what is queued here goes to others, and so does the duty.
+    fn retire(&self) {
+        self.shared.duty.resign(&self.local.remote);
+        self.shared.processors.release(self.local.seat());
+        if self.local.flush_tasks() {
+            self.shared.notify_injected();
+        }
+    }
+
+    /// Whether enough threads sleep without this one.
+    fn is_spare(&self) -> bool {
+        let spare = self.shared.config.workers as usize + SPARE_THREADS;
+        self.shared.processors.sleeping() >= spare
+    }
+
+    /// Runs one piece of work; `false` if there is none.
+    fn run_next(&self, searching: &mut Option<Searching>) -> bool {
+        let mut work = self.next();
+        if work.is_none() && self.local.find_peer(|p| p.may_fork().then_some(())).is_some() {
+            if searching.is_none() {
+                *searching = Searching::start(self.shared);
+            }
+            if searching.is_some() {
+                work = self.search();
+            }
+        }
+        let Some(work) = work else {
+            return false;
+        };
+        if let Some(searching) = searching.take() {
+            searching.found(self.shared);
+        }
+        self.run_work(work);
+        true
+    }
+
+    /// Points 1 to 6 of the [module](self).
+    fn next(&self) -> Option<Work> {
+        let tick = self.local.tick.get().wrapping_add(1);
+        self.local.tick.set(tick);
+        if tick % TICK == 0 {
+            if let Some(task) = self.look_past_own_queue() {
+                return Some(Work::Task(task));
+            }
+        } else if tick % TICK == TICK / 2 {
+            if let Some(closure) = self.shared.take_closure() {
+                return Some(Work::Closure(closure));
+            }
+        }
+        if let Some(task) = self.local.pop_task() {
+            return Some(Work::Task(task));
+        }
+        if let Some(task) = self.shared.take_injected_batch(self.local) {
+            return Some(Work::Task(task));
+        }
+        self.next_foreign()
+    }
+
+    /// Point 1.
+    fn look_past_own_queue(&self) -> Option<Runnable> {
+        self.local.end_batch();
+        self.local.start_batch();
+        self.take_turn();
+        self.shared.take_injected()
+    }
+
+    fn take_turn(&self) {
+        if let Some(token) = self.shared.driver.try_enter() {
+            self.local.set_turn(Turn::Passing);
+            token.turn();
+            self.local.set_turn(Turn::Outside);
+            self.local.counters().driver_turns.add(1);
+        }
+    }
+
+    /// Points 4 to 6.
+    fn next_foreign(&self) -> Option<Work> {
+        if let Some(claim) = self.steal_half() {
+            return Some(Work::Half(claim));
+        }
+        if let Some(closure) = self.shared.take_closure() {
+            return Some(Work::Closure(closure));
+        }
+        let stolen = self.local.find_peer(|peer| {
+            if !self.shared.may_steal_tasks(peer) {
+                return None;
+            }
+            peer.steal_tasks(self.local.task_deque())
+        });
+        if stolen.is_some() {
+            self.local.counters().tasks_stolen.add(1);
+        }
+        stolen.map(Work::Task)
+    }
+
+    fn steal_half(&self) -> Option<Claim> {
+        let claim = self.local.find_peer(|peer| {
+            while peer.has_tickets() {
+                // A ticket that its joiner took back is dropped here.
+                if let Some(claim) = peer.steal_ticket().and_then(|t| Ticket::claim(&t)) {
+                    return Some(claim);
+                }
+            }
+            None
+        });
+        if claim.is_some() {
+            self.local.counters().steals.add(1);
+        }
+        claim
+    }
+
+    /// Point 7.
+    fn search(&self) -> Option<Work> {
+        let start = os::now();
+        let mut round = 0u32;
+        while !self.shared.is_closed() {
+            if let Some(work) = self.next_foreign() {
+                return Some(work);
+            }
+            if let Some(task) = self.shared.take_injected_batch(self.local) {
+                return Some(Work::Task(task));
+            }
+            if round % ROUNDS_PER_REQUEST == 0 {
+                if os::now() - start > SEARCH {
+                    break;
+                }
+                let asked = self.local.find_peer(|peer| {
+                    if peer.may_fork() && !peer.has_tickets() {
+                        peer.ask();
+                    }
+                    None::<()>
+                });
+                debug_assert!(asked.is_none());
+            }
+            round += 1;
+            for _ in 0..PAUSES {
+                std::hint::spin_loop();
+            }
+        }
+        None
+    }
+
+    fn run_work(&self, work: Work) {
+        match work {
+            Work::Task(task) => {
+                self.local.counters().polls.add(1);
+                self.local.count_poll();
+                self.run_item(task);
+            }
+            Work::Closure(closure) => {
+                self.local.counters().closures.add(1);
+                self.run_item(closure);
+                self.local.start_batch();
+            }
+            Work::Half(claim) => {
+                self.run_user_code(|| {
+                    let _computing = Computing::begin();
+                    run_half(self.shared, claim);
+                });
+                self.local.start_batch();
+            }
+        }
+    }
+
+    fn run_item(&self, item: Runnable) {
+        self.run_user_code(|| {
+            // Whether it was woken while it ran is its schedule function's business.
+            let _ = item.run();
+        });
+    }
+
+    /// Runs user code. Tasks and halves catch the panics of their own; one that still comes here (from a waker)
+    /// is reported by the panic hook, and the worker goes on.
+    fn run_user_code(&self, item: impl FnOnce()) {
+        self.local.begin_item();
+        let _ = catch_unwind(AssertUnwindSafe(item));
+        self.local.end_item();
+        if self.local.seat().is_computing() {
+            // The watchdog or a beat found the item to be long.
+            self.shared.processors.end_computing(self.local.seat());
+        }
+    }
+
+    /// Sleep (see [`processors`](crate::processors)); returns when there may be something to do.
+    fn rest(&self, searching: Option<Searching>) -> Option<Searching> {
+        let (local, shared) = (self.local, self.shared);
+        local.end_batch();
+        local.set_slice(Slice::Short);
+        let with_processor = local.seat().processor().is_some();
+        // Sleep 1; the evidence goes with it.
+        let census = shared.processors.sleep(local.seat(), searching.is_some());
+        // Sleep 2 and 3.
+        fence();
+        let mut stay_up = shared.is_closed() || with_processor && shared.has_work(local);
+        loop {
+            if !stay_up {
+                local.counters().parks.add(1);
+                let last_serving = with_processor && census.serving() == 0;
+                match last_serving.then(|| shared.driver.try_enter()).flatten() {
+                    Some(token) => self.park_in_driver(&token),
+                    None => local.seat().parker.park(),
+                }
+            }
+            match shared.processors.wake_self(local.seat()) {
+                Woken::Assigned => {
+                    local.start_batch();
+                    return Some(Searching(()));
+                }
+                Woken::Itself => {
+                    local.start_batch();
+                    return None;
+                }
+                Woken::Without if shared.is_closed() => {
+                    shared.processors.remove(local.seat());
+                    return None;
+                }
+                Woken::Without => stay_up = false,
+            }
+        }
+    }
+
+    fn park_in_driver(&self, token: &Token<'_>) {
+        if self.shared.processors.guard_driver(self.local.seat()) {
+            self.park_with(token);
+        }
+    }
+
+    fn park_with(&self, token: &Token<'_>) {
+        self.local.set_turn(Turn::Parked);
+        let parked = catch_unwind(AssertUnwindSafe(|| token.park(&self.local.seat().parker)));
+        self.local.set_turn(Turn::Outside);
+        if parked.is_err() {
+            // A waker panicked in the driver: its panic has been reported, and the parker must be left.
+            self.local.seat().parker.leave_driver();
+        }
+    }
+
+    /// One round of the duty: see [`duty`](crate::duty).
+    fn do_duty(&self) {
+        let (local, shared) = (self.local, self.shared);
+        local.set_slice(Slice::Short);
+        shared.duty.set_active(true);
+        while let Some(task) = self.next_on_duty() {
+            self.run_work(Work::Task(task));
+            if shared.is_closed() || local.remote.role() != Role::Duty {
+                return;
+            }
+        }
+        if self.hand_driver_back() {
+            shared.duty.set_active(false);
+            local.seat().parker.park();
+        } else if let Some(token) = shared.driver.try_enter() {
+            self.park_with(&token);
+        } else {
+            shared.duty.set_active(false);
+            local.seat().parker.park();
+        }
+        local.counters().duty_wakeups.add(1);
+    }
+
+    fn next_on_duty(&self) -> Option<Runnable> {
+        let tick = self.local.tick.get().wrapping_add(1);
+        self.local.tick.set(tick);
+        if tick % TICK == 0 {
+            if let Some(task) = self.look_past_own_queue() {
+                return Some(task);
+            }
+        }
+        self.local.pop_task().or_else(|| self.shared.take_injected())
+    }
+
+    /// Gives the driver to an idle worker, if there has been one for a while. It takes the token when it goes
+    /// back to sleep; `true` if there is somebody.
+    fn hand_driver_back(&self) -> bool {
+        let census = self.shared.processors.census();
+        let quiet = census.computing == 0 && census.idle > 0;
+        let wakeups = if quiet { self.local.quiet.get() + 1 } else { 0 };
+        self.local.quiet.set(wakeups);
+        if wakeups < QUIET_WAKEUPS {
+            return false;
+        }
+        self.local.quiet.set(0);
+        self.shared.wake();
+        true
+    }
+}
+
+/// Runs a claimed half for its joiner.
+fn run_half(shared: &Shared, claim: Claim) {
+    let context = claim.context().cast::<task::Meta>();
+    // SAFETY: the header outlives the half: its task ends after the join that waits for this claim.
+    let entered = unsafe { task::Entered::new(context) };
+    let unpark = claim.run_with(|| drop(entered));
+    if unpark == crate::parker::Unpark::NudgeDriver {
+        // A joiner that waits inside a turn of the driver.
+        shared.driver.get().nudge();
+    }
+}
+
+/// This worker computes until the guard is dropped.
+pub(crate) struct Computing(());
+
+impl Computing {
+    /// Does nothing on a thread that is no worker.
+    pub(crate) fn begin() -> Self {
+        local::with(|local| {
+            if let Some(local) = local.filter(|l| l.remote.role() == Role::Worker) {
+                begin_computing(local);
+            }
+        });
+        Self(())
+    }
+}
+
+impl Drop for Computing {
+    fn drop(&mut self) {
+        local::with(|local| {
+            if let Some(local) = local.filter(|l| l.remote.role() == Role::Worker) {
+                local.shared.processors.end_computing(local.seat());
+            }
+        });
+    }
+}
+
+/// From here on others see to tasks and events.
+fn begin_computing(local: &Local) {
+    let shared = &*local.shared;
+    if shared.processors.begin_computing(local.seat()) {
+        local.set_slice(Slice::Long);
+        local.flush_tasks();
+        shared.cover();
+    }
+}
+
+/// A look at the clock, by a thread that forks.
+///
+/// # Panics
+///
+/// Unwinds if the closure it belongs to has been cancelled.
+#[cold]
+#[inline(never)]
+pub(crate) fn beat(local: &Local) {
+    let shared = &*local.shared;
+    let now = os::now();
+    let census = shared.processors.census();
+    let offered = local.has_open_ticket();
+    let (beat, is_long, may_yield) = local.look(now, |heartbeat| {
+        let beat = if local.has_latent_job() && !local.is_in_turn() {
+            heartbeat.decide(now, census, offered)
+        } else {
+            Beat::Nothing
+        };
+        let may_yield = shared.duty.is_active() && heartbeat.yield_is_due(now);
+        (beat, heartbeat.is_long(now), may_yield)
+    });
+    task::unwind_if_cancelled();
+    if local.is_in_turn() {
+        return;
+    }
+    if is_long && local.takes_tasks() && local.remote.role() == Role::Worker {
+        local.counters().long_polls.add(1);
+        begin_computing(local);
+    }
+    if beat != Beat::Nothing {
+        if !offered {
+            promote(local);
+        }
+        if beat == Beat::PromoteAndWake {
+            // Submit 2 and 3 for a ticket.
+            fence();
+            shared.wake_if_unattended();
+        }
+    }
+    if may_yield && local.remote.role() != Role::Duty {
+        thread::yield_now();
+    }
+}
+
+/// Puts the oldest latent job on offer.
+fn promote(local: &Local) {
+    let Some(job) = local.take_oldest_job() else {
+        return;
+    };
+    let context = if crate::cancel::is_shielded() { std::ptr::null() } else { task::current() };
+    let joiner = crate::sync::Arc::clone(&local.seat().parker);
+    let ticket = crate::sync::Arc::new(Ticket::new(job, context.cast(), joiner));
+    job.ticket.set(crate::sync::Arc::into_raw(crate::sync::Arc::clone(&ticket)));
+    local.push_ticket(ticket);
+    local.counters().promotions.add(1);
+}
+
+/// Waits inside user code until `done`, with this thread's processor handed over meanwhile.
+pub(crate) fn wait(local: &Local, done: impl Fn() -> bool) {
+    hand_over(local);
+    while !done() {
+        local.seat().parker.park();
+    }
+    // Hand-over 4: with or without a processor, at once.
+    local.shared.processors.acquire(local.seat());
+}
+
+/// Hand-over 1 and 2.
+pub(crate) fn hand_over(local: &Local) {
+    // Relaxed look first: most guests have nothing to give up.
+    let is_guest = local.remote.role() == Role::Guest;
+    if local.is_in_turn() || is_guest && local.seat().processor().is_none() {
+        return;
+    }
+    let shared = &*local.shared;
+    let queued = local.flush_tasks();
+    if shared.duty.resign(&local.remote) {
+        local.counters().hand_overs.add(1);
+        shared.cover();
+        return;
+    }
+    if !shared.processors.release(local.seat()) {
+        return;
+    }
+    local.counters().hand_overs.add(1);
+    fence();
+    let census = shared.processors.census();
+    let uncovered = census.serving() == 0 && !shared.driver.is_covered();
+    let work = queued || uncovered || shared.has_work(local);
+    // A joiner waits for a thief, which computes: the processor is of use to somebody who steals from it.
+    if work || census.computing > 0 {
+        shared.wake_if_unattended();
+    }
+}
