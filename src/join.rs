@@ -114,6 +114,18 @@ where
         unsafe { ManuallyDrop::take(b) }
     }
 
+    /// What the thief has written.
+    ///
+    /// # Safety
+    ///
+    /// The ticket is done, and the result has not been taken.
+    unsafe fn result(&self) -> Result<RB, Box<dyn Any + Send>> {
+        // SAFETY: the thief will not look at the frame again, and the joiner is here.
+        let result = unsafe { &*self.result.get() };
+        // SAFETY: written before the ticket was done; taken once, says the caller.
+        unsafe { result.assume_init_read() }
+    }
+
     /// Runs a half that was claimed.
     ///
     /// # Safety
@@ -199,8 +211,8 @@ where
         let b = unsafe { job.take() };
         return b();
     }
-    // SAFETY: done: the thief has written the result and will not look at the frame again.
-    let result = unsafe { (*job.result.get()).assume_init_read() };
+    // SAFETY: done.
+    let result = unsafe { job.result() };
     result.unwrap_or_else(|payload| resume_unwind(payload))
 }
 
@@ -248,9 +260,8 @@ where
             // SAFETY: popped or reclaimed, and it will not run.
             drop(unsafe { self.job.take() });
         } else {
-            // SAFETY: done, as in `finish_promoted`.
-            let result = unsafe { (*self.job.result.get()).assume_init_read() };
-            drop(result);
+            // SAFETY: done.
+            drop(unsafe { self.job.result() });
         }
     }
 }

@@ -33,6 +33,9 @@
 //! 6. `local`, `scheduler`, `worker`, `watchdog`, `blocking`: a thread's state, what threads share, their loop.
 //! 7. `runtime`, `lifecycle`: making, using and ending it all. `metrics`. `os`.
 
+// The models use a part of each protocol's vocabulary.
+#![cfg_attr(loom, allow(dead_code))]
+
 #[cfg(not(loom))]
 mod blocking;
 #[cfg(not(loom))]
@@ -41,6 +44,7 @@ mod cancel;
 mod driver;
 #[cfg(not(loom))]
 mod duty;
+#[cfg(not(loom))]
 mod heartbeat;
 #[cfg(not(loom))]
 mod join;
@@ -50,6 +54,8 @@ mod lifecycle;
 mod local;
 #[cfg(not(loom))]
 mod metrics;
+#[cfg(all(test, loom))]
+mod model;
 #[cfg(not(loom))]
 mod os;
 mod parker;

@@ -430,10 +430,10 @@ impl Local {
 
     /// Drops the newest ticket if it is `ticket`, which has been reclaimed.
     pub(crate) fn discard_ticket(&self, ticket: *const Ticket) {
-        if let Some(newest) = self.tickets.pop() {
-            if Arc::as_ptr(&newest) != ticket {
-                self.tickets.push(newest);
-            }
+        if let Some(newest) = self.tickets.pop()
+            && Arc::as_ptr(&newest) != ticket
+        {
+            self.tickets.push(newest);
         }
     }
 
@@ -456,11 +456,11 @@ impl Local {
     /// The next task of this thread's own.
     pub(crate) fn pop_task(&self) -> Option<Runnable> {
         let streak = self.lifo_streak.get();
-        if streak < LIFO_STREAK {
-            if let Some(task) = take(&self.remote.lifo) {
-                self.lifo_streak.set(streak + 1);
-                return Some(task);
-            }
+        if streak < LIFO_STREAK
+            && let Some(task) = take(&self.remote.lifo)
+        {
+            self.lifo_streak.set(streak + 1);
+            return Some(task);
         }
         self.lifo_streak.set(0);
         self.tasks.pop().or_else(|| take(&self.remote.lifo))

@@ -57,11 +57,13 @@ impl Parker {
         if !self.publish(PARKED) {
             return;
         }
-        // Acquire pairs with the AcqRel swap of `unpark`: what the unparker did before is seen after.
-        while self.futex.word.load(Acquire) == PARKED {
+        // Relaxed: the swap below synchronises.
+        while self.futex.word.load(Relaxed) == PARKED {
             self.futex.wait(PARKED);
         }
-        self.futex.word.store(EMPTY, Relaxed);
+        // A swap and not a store: a second token may come between the load and here, and what its unparker did
+        // before must be seen after. Acquire pairs with the release of `unpark`.
+        self.futex.word.swap(EMPTY, AcqRel);
     }
 
     /// Announces that the owner is about to sleep in the driver; `false` if the token was there (it is taken,

@@ -386,10 +386,10 @@ impl Lists {
         if let Some((place, sleeper)) = newest_first().find(at_home) {
             return Some((Some(place), self.position(sleeper.seat.home())));
         }
-        if let Some((place, sleeper)) = newest_first().find(elsewhere) {
-            if let Some(index) = self.unguarded(sleeper.seat.home()) {
-                return Some((Some(place), index));
-            }
+        if let Some((place, sleeper)) = newest_first().find(elsewhere)
+            && let Some(index) = self.unguarded(sleeper.seat.home())
+        {
+            return Some((Some(place), index));
         }
         if let Some((place, sleeper)) = newest_first().find(in_driver) {
             return Some((Some(place), self.position(sleeper.seat.home())));

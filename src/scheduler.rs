@@ -224,6 +224,7 @@ impl Shared {
                     // The processor is idle and the work is queued: whoever finishes next takes it, and the
                     // watchdog tries again.
                     self.lifecycle.report_spawn_failure(&error);
+                    self.watchdog.ensure(self);
                 }
             }
         }

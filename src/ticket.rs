@@ -97,8 +97,8 @@ impl Ticket {
     }
 
     /// Step 2, thief: wins the half, or `None` if the joiner took it back.
-    pub(crate) fn claim(self: &Arc<Self>) -> Option<Claim> {
-        self.leave_offer(CLAIMED).then(|| Claim(Arc::clone(self)))
+    pub(crate) fn claim(ticket: Arc<Self>) -> Option<Claim> {
+        ticket.leave_offer(CLAIMED).then(|| Claim(ticket))
     }
 
     fn leave_offer(&self, winner: u32) -> bool {

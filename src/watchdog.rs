@@ -14,10 +14,13 @@
 //!
 //! # Falling asleep
 //!
-//! 1. lower `ticking` (SeqCst); 2. look once more whether there is something to guard; 3. if so raise it and go
-//! on, else park. Whoever queues work without sending for anybody calls [`Watchdog::ensure`]: 1. the push, whose
-//! swap of the LIFO slot (SeqCst) or whose fence precedes 2. the read of `ticking` (SeqCst), 3. unpark if it is
-//! lowered. One of the two sees the other.
+//! 1. lower `ticking` (SeqCst);
+//! 2. look once more whether there is something to guard;
+//! 3. if so raise it and go on, else park.
+//!
+//! Whoever queues work without sending for anybody calls [`Watchdog::ensure`]: 1. the push, whose swap of the
+//! LIFO slot (SeqCst) or whose fence precedes 2. the read of `ticking` (SeqCst), 3. unpark if it is lowered. One
+//! of the two sees the other.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -126,6 +129,10 @@ impl Ticker {
             thread::park_timeout(interval);
             shared.retired.watchdog_ticks.add_shared(1);
             let busy = self.look(shared);
+            if work_waits(shared) {
+                // As a rule somebody is on the way. If the system had refused a thread, nobody is.
+                shared.wake_if_unattended();
+            }
             interval = if busy { SHORT_TICK } else { (interval * 2).min(LONG_TICK) };
             self.quiet = if needs_guard(shared) { 0 } else { self.quiet + 1 };
             if self.quiet >= QUIET_TICKS {

@@ -211,14 +211,14 @@ impl<'a> Worker<'a> {
     fn next(&self) -> Option<Work> {
         let tick = self.local.tick.get().wrapping_add(1);
         self.local.tick.set(tick);
-        if tick % TICK == 0 {
+        if tick.is_multiple_of(TICK) {
             if let Some(task) = self.look_past_own_queue() {
                 return Some(Work::Task(task));
             }
-        } else if tick % TICK == TICK / 2 {
-            if let Some(closure) = self.shared.take_closure() {
-                return Some(Work::Closure(closure));
-            }
+        } else if tick % TICK == TICK / 2
+            && let Some(closure) = self.shared.take_closure()
+        {
+            return Some(Work::Closure(closure));
         }
         if let Some(task) = self.local.pop_task() {
             return Some(Work::Task(task));
@@ -270,7 +270,7 @@ impl<'a> Worker<'a> {
         let claim = self.local.find_peer(|peer| {
             while peer.has_tickets() {
                 // A ticket that its joiner took back is dropped here.
-                if let Some(claim) = peer.steal_ticket().and_then(|t| Ticket::claim(&t)) {
+                if let Some(claim) = peer.steal_ticket().and_then(Ticket::claim) {
                     return Some(claim);
                 }
             }
@@ -293,7 +293,7 @@ impl<'a> Worker<'a> {
             if let Some(task) = self.shared.take_injected_batch(self.local) {
                 return Some(Work::Task(task));
             }
-            if round % ROUNDS_PER_REQUEST == 0 {
+            if round.is_multiple_of(ROUNDS_PER_REQUEST) {
                 if os::now() - start > SEARCH {
                     break;
                 }
@@ -434,10 +434,10 @@ impl<'a> Worker<'a> {
     fn next_on_duty(&self) -> Option<Runnable> {
         let tick = self.local.tick.get().wrapping_add(1);
         self.local.tick.set(tick);
-        if tick % TICK == 0 {
-            if let Some(task) = self.look_past_own_queue() {
-                return Some(task);
-            }
+        if tick.is_multiple_of(TICK)
+            && let Some(task) = self.look_past_own_queue()
+        {
+            return Some(task);
         }
         self.local.pop_task().or_else(|| self.shared.take_injected())
     }

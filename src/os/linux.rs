@@ -130,13 +130,13 @@ pub(crate) fn set_slice(slice: Slice) {
     if !has_slices() {
         return;
     }
-    if let Ok(mut attributes) = get_attributes() {
-        if attributes.policy == libc::SCHED_OTHER as u32 {
-            attributes.size = SCHED_ATTR_SIZE;
-            attributes.runtime = slice.nanoseconds();
-            // A refusal leaves the default slice: slower wake-ups, nothing lost.
-            let _ = set_attributes(&attributes);
-        }
+    if let Ok(mut attributes) = get_attributes()
+        && attributes.policy == libc::SCHED_OTHER as u32
+    {
+        attributes.size = SCHED_ATTR_SIZE;
+        attributes.runtime = slice.nanoseconds();
+        // A refusal leaves the default slice: slower wake-ups, nothing lost.
+        let _ = set_attributes(&attributes);
     }
 }
 

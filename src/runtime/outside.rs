@@ -16,6 +16,7 @@ use crate::scheduler::Shared;
 
 thread_local! {
     /// The guest states of this thread. Boxed: a `Local` must not move.
+    #[expect(clippy::vec_box, reason = "a `Local` must not move when the vector grows")]
     static GUESTS: RefCell<Vec<Box<Local>>> = const { RefCell::new(Vec::new()) };
 }
 

@@ -1,0 +1,376 @@
+//! Loom models of the protocols: Beat's own parker, ticket and processors, with a small queue in place of the
+//! deques. Run by `RUSTFLAGS="--cfg loom" cargo test --release --lib model` (see `docs/testing.md`).
+//!
+//! Each model is the smallest program in which the protocol can fail, and loom runs it in every order of its
+//! atomic steps (up to a bound on preemptions). A wake-up that is lost shows as a deadlock.
+
+use std::ptr;
+
+use loom::cell::UnsafeCell;
+use loom::sync::atomic::AtomicUsize;
+use loom::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
+use loom::thread;
+
+use crate::parker::{Parker, Unpark};
+use crate::processors::{Processors, Seat, Wake, Woken, fence};
+use crate::sync::Arc;
+use crate::ticket::{JobHeader, Ticket};
+
+fn check(model: impl Fn() + Send + Sync + 'static) {
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = builder.preemption_bound.or(Some(3));
+    builder.check(model);
+}
+
+// ----- parker -----
+
+#[test]
+fn a_token_left_before_or_during_the_park_ends_it() {
+    check(|| {
+        let parker = Arc::new(Parker::new());
+        let data = Arc::new(AtomicUsize::new(0));
+        let unparker = thread::spawn({
+            let (parker, data) = (Arc::clone(&parker), Arc::clone(&data));
+            move || {
+                data.store(1, Relaxed);
+                assert_eq!(parker.unpark(), Unpark::Done);
+            }
+        });
+        parker.park();
+        // What the unparker did before is seen.
+        assert_eq!(data.load(Relaxed), 1);
+        unparker.join().unwrap();
+    });
+}
+
+#[test]
+fn each_of_two_tokens_is_seen_with_what_came_before_it() {
+    check(|| {
+        let parker = Arc::new(Parker::new());
+        let data = Arc::new(AtomicUsize::new(0));
+        let unparkers: Vec<_> = (0..2)
+            .map(|_| {
+                let (parker, data) = (Arc::clone(&parker), Arc::clone(&data));
+                thread::spawn(move || {
+                    data.fetch_add(1, Relaxed);
+                    let _ = parker.unpark();
+                })
+            })
+            .collect();
+        while data.load(Relaxed) < 2 {
+            parker.park();
+        }
+        for unparker in unparkers {
+            unparker.join().unwrap();
+        }
+    });
+}
+
+/// The driver's side: the owner registers, looks, and sleeps on a second futex (the driver's) until nudged.
+#[test]
+fn a_thread_in_the_driver_is_nudged() {
+    check(|| {
+        let parker = Arc::new(Parker::new());
+        let driver = Arc::new(Parker::new());
+        let unparker = thread::spawn({
+            let (parker, driver) = (Arc::clone(&parker), Arc::clone(&driver));
+            move || {
+                if parker.unpark() == Unpark::NudgeDriver {
+                    let _ = driver.unpark();
+                }
+            }
+        });
+        if parker.enter_driver() {
+            while !parker.is_notified() {
+                driver.park();
+            }
+            parker.leave_driver();
+        }
+        unparker.join().unwrap();
+    });
+}
+
+// ----- ticket -----
+
+/// A half on the joiner's stack: counts its runs, and writes its result where loom sees races.
+#[repr(C)]
+struct Half {
+    header: JobHeader,
+    runs: AtomicUsize,
+    result: UnsafeCell<usize>,
+}
+
+impl Half {
+    fn new() -> Self {
+        Self { header: JobHeader::new(Self::execute), runs: AtomicUsize::new(0), result: UnsafeCell::new(0) }
+    }
+
+    unsafe fn execute(job: *const JobHeader) {
+        // SAFETY: the header is the first field of a live half, says the ticket.
+        let half = unsafe { &*job.cast::<Self>() };
+        half.runs.fetch_add(1, Relaxed);
+        // SAFETY: loom checks that nobody else has access.
+        half.result.with_mut(|result| unsafe { *result = 42 });
+    }
+}
+
+/// The joiner's side of `join::settle`, and the inline run.
+fn settle(half: &Half, ticket: &Ticket, parker: &Parker) {
+    if ticket.reclaim() {
+        // SAFETY: reclaimed: this thread has the half.
+        unsafe { Half::execute(&raw const half.header) };
+        return;
+    }
+    if !ticket.is_done() && ticket.announce() {
+        while !ticket.is_done() {
+            parker.park();
+        }
+    }
+}
+
+fn one_half(thieves: usize) {
+    let parker = Arc::new(Parker::new());
+    let half = Half::new();
+    let ticket = Arc::new(Ticket::new(&raw const half.header, ptr::null(), Arc::clone(&parker)));
+    let thieves: Vec<_> = (0..thieves)
+        .map(|_| {
+            let ticket = Arc::clone(&ticket);
+            thread::spawn(move || {
+                if let Some(claim) = Ticket::claim(ticket) {
+                    assert_eq!(claim.run_with(|| {}), Unpark::Done);
+                }
+            })
+        })
+        .collect();
+    settle(&half, &ticket, &parker);
+    // The frame is the joiner's again: the result is there, once, and nobody else touches it.
+    assert_eq!(half.runs.load(Relaxed), 1);
+    // SAFETY: loom checks that nobody else has access.
+    half.result.with(|result| assert_eq!(unsafe { *result }, 42));
+    drop(half);
+    for thief in thieves {
+        thief.join().unwrap();
+    }
+}
+
+#[test]
+fn a_half_runs_once_and_its_joiner_gets_up() {
+    check(|| one_half(1));
+}
+
+#[test]
+fn two_thieves_do_not_share_a_half() {
+    check(|| one_half(2));
+}
+
+// ----- processors -----
+
+/// A queue in place of the injector, with no more ordering than a deque has: the fences of the protocol must do.
+#[derive(Default)]
+struct Queue(AtomicUsize);
+
+impl Queue {
+    fn push(&self) {
+        self.0.fetch_add(1, Release);
+    }
+
+    fn pop(&self) -> bool {
+        self.0.fetch_update(Acquire, Relaxed, |len| len.checked_sub(1)).is_ok()
+    }
+
+    fn is_empty(&self) -> bool {
+        self.0.load(Acquire) == 0
+    }
+}
+
+/// A runtime without deques: `Shared` and `worker`, as far as the protocols go.
+struct World {
+    processors: Processors,
+    queue: Queue,
+    done: AtomicUsize,
+    goal: usize,
+}
+
+impl World {
+    fn new(total: u32, goal: usize) -> Arc<Self> {
+        Arc::new(Self {
+            processors: Processors::new(total),
+            queue: Queue::default(),
+            done: AtomicUsize::new(0),
+            goal,
+        })
+    }
+
+    /// Submit.
+    fn submit(world: &Arc<Self>) {
+        world.queue.push();
+        fence();
+        Self::wake_if_unattended(world);
+    }
+
+    /// The loop of a worker that ends when all work is done, and then sees to it that the others end.
+    fn work(world: &Arc<Self>, seat: &Arc<Seat>, mut searching: bool) {
+        loop {
+            if world.queue.pop() {
+                if searching && world.processors.stop_searching() {
+                    fence();
+                    if !world.queue.is_empty() {
+                        Self::wake_if_unattended(world);
+                    }
+                }
+                searching = false;
+                world.done.fetch_add(1, SeqCst);
+            } else {
+                searching = world.rest(seat, searching);
+            }
+            if world.is_done() {
+                for sleeper in world.processors.sleepers() {
+                    let _ = sleeper.parker.unpark();
+                }
+                return;
+            }
+        }
+    }
+
+    /// Sleep.
+    fn rest(&self, seat: &Arc<Seat>, searching: bool) -> bool {
+        self.processors.sleep(seat, searching);
+        fence();
+        let mut stay_up = self.is_done() || !self.queue.is_empty();
+        loop {
+            if !stay_up {
+                seat.parker.park();
+            }
+            match self.processors.wake_self(seat) {
+                Woken::Without if !self.is_done() => stay_up = false,
+                woken => return woken == Woken::Assigned,
+            }
+        }
+    }
+
+    fn is_done(&self) -> bool {
+        self.done.load(SeqCst) == self.goal
+    }
+
+    fn wake_if_unattended(world: &Arc<Self>) {
+        let census = world.processors.census();
+        if census.searching > 0 || census.idle == 0 {
+            return;
+        }
+        match world.processors.wake_one() {
+            Some(Wake::Unpark(seat)) => assert_eq!(seat.parker.unpark(), Unpark::Done),
+            Some(Wake::Spawn(p)) => {
+                let world = Arc::clone(world);
+                thread::spawn(move || {
+                    let seat = Arc::new(Seat::new());
+                    world.processors.sit_down(&seat, p);
+                    Self::work(&world, &seat, true);
+                });
+            }
+            None => {}
+        }
+    }
+}
+
+#[test]
+fn work_submitted_while_the_only_worker_falls_asleep_is_done() {
+    check(|| {
+        let world = World::new(1, 1);
+        let worker = thread::spawn({
+            let world = Arc::clone(&world);
+            move || {
+                let seat = Arc::new(Seat::new());
+                world.processors.sit_down(&seat, 0);
+                World::work(&world, &seat, true);
+            }
+        });
+        World::submit(&world);
+        worker.join().unwrap();
+    });
+}
+
+#[test]
+fn work_left_behind_by_the_last_searcher_is_done() {
+    check(|| {
+        let world = World::new(2, 2);
+        let workers: Vec<_> = (0..2)
+            .map(|p| {
+                let world = Arc::clone(&world);
+                thread::spawn(move || {
+                    let seat = Arc::new(Seat::new());
+                    world.processors.sit_down(&seat, p);
+                    World::work(&world, &seat, true);
+                })
+            })
+            .collect();
+        World::submit(&world);
+        World::submit(&world);
+        for worker in workers {
+            worker.join().unwrap();
+        }
+    });
+}
+
+/// One processor. Its thread waits, inside user code, for a piece of work that is submitted meanwhile; the
+/// hand-over must let a sleeping thread run it, and the waiting thread goes on with or without a processor.
+#[test]
+fn a_waiting_thread_hands_its_processor_to_whoever_runs_what_it_waits_for() {
+    check(|| {
+        let world = World::new(1, 1);
+        let waiter_seat = Arc::new(Seat::new());
+        world.processors.sit_down(&waiter_seat, 0);
+        // It has found its work: it is in a closure.
+        world.processors.stop_searching();
+        world.processors.begin_computing(&waiter_seat);
+
+        let standby = thread::spawn({
+            let world = Arc::clone(&world);
+            move || {
+                // A spare thread: it sleeps without a processor until it is given one.
+                let seat = Arc::new(Seat::new());
+                let searching = world.rest(&seat, false);
+                World::work(&world, &seat, searching);
+            }
+        });
+        let submitter = thread::spawn({
+            let world = Arc::clone(&world);
+            move || World::submit(&world)
+        });
+
+        // Hand-over 1 and 2.
+        assert!(world.processors.release(&waiter_seat));
+        fence();
+        if !world.queue.is_empty() {
+            World::wake_if_unattended(&world);
+        }
+        // 3: the work sets no latch in this model; that it gets done is what the joins below wait for.
+        submitter.join().unwrap();
+        standby.join().unwrap();
+        // 4.
+        world.processors.acquire(&waiter_seat);
+        world.processors.end_computing(&waiter_seat);
+        assert_eq!(world.done.load(SeqCst), 1);
+    });
+}
+
+/// The watchdog takes a processor while its thread ends its closure: the census stays true.
+#[test]
+fn taking_a_processor_races_with_the_end_of_a_closure() {
+    check(|| {
+        let processors = Arc::new(Processors::new(1));
+        processors.stop_searching();
+        let seat = Arc::new(Seat::new());
+        processors.sit_down(&seat, 0);
+        processors.begin_computing(&seat);
+        let watchdog = thread::spawn({
+            let (processors, seat) = (Arc::clone(&processors), Arc::clone(&seat));
+            move || processors.release(&seat)
+        });
+        processors.end_computing(&seat);
+        watchdog.join().unwrap();
+        let census = processors.census();
+        assert_eq!((census.idle, census.computing, seat.processor()), (1, 0, None));
+        assert!(processors.acquire(&seat));
+        assert_eq!(processors.census().serving(), 1);
+    });
+}
