@@ -46,6 +46,8 @@ mod driver;
 mod duty;
 #[cfg(not(loom))]
 mod heartbeat;
+#[cfg(all(feature = "hyper", not(loom)))]
+pub mod hyper;
 #[cfg(not(loom))]
 mod join;
 #[cfg(not(loom))]
@@ -64,6 +66,8 @@ mod processors;
 mod runtime;
 #[cfg(not(loom))]
 mod scheduler;
+#[cfg(all(feature = "axum", not(loom)))]
+mod serve;
 mod sync;
 #[cfg(not(loom))]
 pub mod task;
@@ -88,6 +92,8 @@ mod api {
     pub use crate::runtime::{Builder, EnterGuard, Handle, NoCurrentRuntime, Pinning, Runtime};
     pub use crate::task::{AbortHandle, AbortOnDropHandle, JoinError, JoinHandle, yield_now};
 
+    #[cfg(feature = "axum")]
+    pub use crate::serve::{Serve, serve};
     #[cfg(feature = "macros")]
     pub use beat_macros::{main, test};
 

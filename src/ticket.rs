@@ -98,7 +98,7 @@ impl Ticket {
 
     /// Step 2, thief: wins the half, or `None` if the joiner took it back.
     pub(crate) fn claim(ticket: Arc<Self>) -> Option<Claim> {
-        ticket.leave_offer(CLAIMED).then(|| Claim(ticket))
+        ticket.leave_offer(CLAIMED).then_some(Claim(ticket))
     }
 
     fn leave_offer(&self, winner: u32) -> bool {
