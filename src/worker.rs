@@ -155,15 +155,14 @@ impl<'a> Worker<'a> {
     fn run(&self, mut searching: Option<Searching>) {
         self.local.start_batch();
         while !self.shared.is_closed() {
-            match self.local.remote.role() {
-                Role::Duty => self.do_duty(),
-                _ if self.local.take_up_processor() => {
-                    if !self.run_next(&mut searching) {
-                        searching = self.rest(searching.take());
-                    }
-                }
-                _ if self.is_spare() => break,
-                _ => searching = self.rest(searching.take()),
+            if self.local.remote.role() == Role::Duty {
+                self.do_duty();
+            } else if self.local.take_up_processor() && self.run_next(&mut searching) {
+                // There may be more.
+            } else if self.is_spare() {
+                break;
+            } else {
+                searching = self.rest(searching.take());
             }
         }
         if let Some(searching) = searching {
@@ -171,13 +170,9 @@ impl<'a> Worker<'a> {
         }
     }
 
-    /// Leaves the table: the processor is free, what is queued here goes to others, and so does the duty.
+    /// Leaves the table: the processor, the duty and what is queued here go to others.
     fn retire(&self) {
-        self.shared.duty.resign(&self.local.remote);
-        self.shared.processors.release(self.local.seat());
-        if self.local.flush_tasks() {
-            self.shared.notify_injected();
-        }
+        hand_over(self.local);
     }
 
     /// Whether enough threads sleep without this one.

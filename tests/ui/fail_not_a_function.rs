@@ -1,0 +1,9 @@
+#[beat::main]
+struct Main;
+
+#[beat::test]
+mod tests {}
+
+fn main() {
+    let _ = Main;
+}

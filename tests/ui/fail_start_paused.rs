@@ -1,0 +1,5 @@
+#[beat::test(start_paused = true)]
+async fn test() {}
+
+#[beat::main(start_paused)]
+async fn main() {}
