@@ -237,6 +237,9 @@ fn metrics_count_what_happened() {
     assert_eq!(metrics.tasks_alive, 1);
     assert_eq!(metrics.closures, 1);
     assert!(metrics.polls >= 100, "{metrics:?}");
-    assert!(metrics.threads >= 2);
+    // A thread counts from its first step on.
+    while runtime.metrics().threads < 2 {
+        std::thread::yield_now();
+    }
     drop(never);
 }
