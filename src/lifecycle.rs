@@ -53,6 +53,11 @@ impl Lifecycle {
         self.threads.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// How many threads there are, of any kind.
+    pub(crate) fn threads(&self) -> usize {
+        self.count().alive
+    }
+
     pub(crate) fn thread_started(&self) {
         self.count().alive += 1;
     }

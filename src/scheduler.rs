@@ -37,6 +37,8 @@ use crate::worker;
 
 /// How much queued work, in nanoseconds, is worth waking a sleeping core for.
 const WORTH_WAKING: u64 = 40_000;
+/// How many threads there may be beyond the workers before the next ones are started at leisure.
+const SOFT_CAP: usize = 64;
 /// What a poll is taken to cost before any was measured, in nanoseconds.
 const FIRST_MEAN_POLL: u64 = 1_000;
 
@@ -217,8 +219,9 @@ impl Shared {
             None => {}
             Some(Wake::Unpark(seat)) => self.driver.unpark(&seat.parker),
             Some(Wake::Spawn(processor)) => {
-                if self.is_closed() {
+                if self.is_closed() || !self.may_start_thread() {
                     self.processors.undo_spawn(processor);
+                    self.watchdog.ensure(self);
                 } else if let Err(error) = worker::start(self, Some(processor)) {
                     self.processors.undo_spawn(processor);
                     // The processor is idle and the work is queued: whoever finishes next takes it, and the
@@ -228,6 +231,13 @@ impl Shared {
                 }
             }
         }
+    }
+
+    /// Beyond the soft cap threads are started one a tick of the watchdog. A hard cap would deadlock closures that
+    /// wait for closures not yet begun.
+    fn may_start_thread(&self) -> bool {
+        self.lifecycle.threads() < self.config.workers as usize + SOFT_CAP
+            || self.watchdog.is_current_thread()
     }
 
     /// The calling thread stops serving: makes sure that somebody sees to the driver and to ready tasks.

@@ -1,8 +1,8 @@
 //! The watchdog: a thread that runs no user code, and finds threads that are stuck in some.
 //!
 //! It exists only while there is something to guard: a driver in which nobody sits, or queued work that nobody
-//! has been sent for. It ticks every millisecond while it sees a thread in the same piece of user code twice
-//! and every ten otherwise, and sleeps without ticking when there has been nothing to guard for a few ticks.
+//! has been sent for. It ticks every millisecond while a thread that may be serving is in user code, backs off
+//! to ten otherwise, and sleeps without ticking when there has been nothing to guard for a few ticks.
 //! At a tick, for a thread that has been in one piece of user code since the tick before:
 //!
 //! * *serving* (a long poll): it counts as computing from here on; its queued tasks go to the injector, the
@@ -72,6 +72,12 @@ impl Watchdog {
         if let Some(thread) = thread {
             thread.unpark();
         }
+    }
+
+    /// Whether the caller is the watchdog.
+    pub(crate) fn is_current_thread(&self) -> bool {
+        let own = |thread: &Thread| thread.id() == thread::current().id();
+        matches!(self.thread.get(), Some(Some(thread)) if own(thread))
     }
 
     /// Unparks it for a shutdown.
@@ -158,7 +164,7 @@ impl Ticker {
         self.quiet = 0;
     }
 
-    /// One tick; whether some thread was found in the same user code as before.
+    /// One tick; whether some thread is in user code that may turn out a long poll.
     fn look(&mut self, shared: &Shared) -> bool {
         self.tick += 1;
         let mut busy = false;
@@ -169,11 +175,11 @@ impl Ticker {
             }
             let cpu_time = remote.clock().and_then(|clock| clock.cpu_time());
             let now = Seen { epoch, cpu_time, tick: self.tick };
+            busy |= !remote.seat.is_computing();
             let before = self.seen.insert(Arc::as_ptr(&remote), now);
             let Some(before) = before.filter(|b| b.epoch == epoch && b.tick + 1 == self.tick) else {
                 continue;
             };
-            busy = true;
             let used = cpu_time.zip(before.cpu_time).map(|(now, then)| now.saturating_sub(then));
             found_stuck(shared, &remote, used);
         }

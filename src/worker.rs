@@ -391,6 +391,8 @@ impl<'a> Worker<'a> {
         if self.shared.processors.guard_driver(self.local.seat()) {
             self.park_with(token);
         }
+        // Nobody sits in the driver now, and what came may be a long poll.
+        self.shared.watchdog.ensure(self.shared);
     }
 
     fn park_with(&self, token: &Token<'_>) {

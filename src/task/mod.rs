@@ -9,7 +9,7 @@
 //! | `runtime`, `id`, `site`, `kind` | `spawn` | anyone who holds a reference to the task |
 //! | `key` | `spawn`, before the task can be seen by others | abort; drop of the future |
 //! | `aborted` | anyone (`abort`) | the poll; forks of the closure |
-//! | `done` | drop of the future | `AbortHandle::is_finished` |
+//! | `dropped`, `done` | before and after the future's destructor | that itself; `AbortHandle::is_finished` |
 //!
 //! *Runtime*: `Meta::runtime` may be dereferenced while the future exists. Every task whose future exists
 //! stands in the [registry](registry), and a runtime's memory is not freed before the registry holds none of
@@ -75,6 +75,7 @@ pub(crate) struct Meta {
     key: AtomicU32,
     kind: Kind,
     aborted: AtomicBool,
+    dropped: AtomicBool,
     done: AtomicBool,
 }
 
@@ -156,7 +157,7 @@ impl Drop for Entered {
 struct TaskFuture<F> {
     /// Alive as long as this future: both lie in the task object.
     meta: *const Meta,
-    /// Dropped once: by `drop_future`, which sets `Meta::done`.
+    /// Dropped once: by `drop_future`.
     future: ManuallyDrop<F>,
 }
 
@@ -171,16 +172,20 @@ impl<F> TaskFuture<F> {
 
     /// Drops the user's future, once. A panic of its destructor is handed to the caller.
     fn drop_future(&mut self) -> Result<(), Box<dyn std::any::Any + Send>> {
-        if self.meta().done.load(Relaxed) {
+        // Relaxed: only the owner of the future comes here. First: a destructor that panics is not run again.
+        let dropped = &self.meta().dropped;
+        if dropped.load(Relaxed) {
             return Ok(());
         }
-        // Release pairs with `AbortHandle::is_finished`. Set first: a destructor that panics is not run again.
-        self.meta().done.store(true, Release);
+        dropped.store(true, Relaxed);
         let future = &mut self.future;
-        catch_unwind(AssertUnwindSafe(|| {
-            // SAFETY: not dropped before (`done` was not set), and never touched after.
+        let result = catch_unwind(AssertUnwindSafe(|| {
+            // SAFETY: not dropped before (`dropped` was not set), and never touched after.
             unsafe { ManuallyDrop::drop(future) }
-        }))
+        }));
+        // Release pairs with `AbortHandle::is_finished`.
+        self.meta().done.store(true, Release);
+        result
     }
 }
 
@@ -246,6 +251,7 @@ where
         key: AtomicU32::new(0),
         kind,
         aborted: AtomicBool::new(false),
+        dropped: AtomicBool::new(false),
         done: AtomicBool::new(false),
     };
     let (runnable, task) = Builder::new().metadata(meta).spawn(
