@@ -234,7 +234,7 @@ impl World {
 
     /// Sleep.
     fn rest(&self, seat: &Arc<Seat>, searching: bool) -> bool {
-        self.processors.sleep(seat, searching);
+        self.processors.sleep(seat, searching, usize::MAX).expect("there is room");
         fence();
         let mut stay_up = self.is_done() || !self.queue.is_empty();
         loop {

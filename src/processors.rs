@@ -210,9 +210,13 @@ impl Processors {
         before >> 32 & 0xffff == 1
     }
 
-    /// Sleep 1. The thread stands in the list of sleepers until it is woken. Returns the census after it.
-    pub(crate) fn sleep(&self, seat: &Arc<Seat>, searching: bool) -> Census {
+    /// Sleep 1. The thread stands in the list of sleepers until it is woken. Returns the census after it, or
+    /// `None`, with nothing changed, if `most` threads sleep already.
+    pub(crate) fn sleep(&self, seat: &Arc<Seat>, searching: bool, most: usize) -> Option<Census> {
         let mut lists = self.lists.lock();
+        if lists.sleepers.len() >= most {
+            return None;
+        }
         let mut change = if searching { 0u64.wrapping_sub(SEARCH) } else { 0 };
         if let Some(p) = seat.processor() {
             if seat.is_computing() {
@@ -225,7 +229,7 @@ impl Processors {
         seat.set(None, false);
         lists.sleepers.push(Sleeper { seat: Arc::clone(seat), in_driver: false });
         self.census.fetch_add(change, SeqCst);
-        self.census()
+        Some(self.census())
     }
 
     /// The sleeper will park in the driver, and its processor is kept for it; `false` if it has been woken.
@@ -351,11 +355,6 @@ impl Processors {
     pub(crate) fn sleepers(&self) -> Vec<Arc<Seat>> {
         let lists = self.lists.lock();
         lists.sleepers.iter().map(|s| Arc::clone(&s.seat)).collect()
-    }
-
-    /// How many threads sleep.
-    pub(crate) fn sleeping(&self) -> usize {
-        self.lists.lock().sleepers.len()
     }
 }
 

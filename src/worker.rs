@@ -71,6 +71,14 @@ impl Searching {
     }
 }
 
+/// How a thread came back from its rest.
+enum Rested {
+    /// There may be something to do. A waker has counted the thread as searching, or it woke by itself.
+    Woken(Option<Searching>),
+    /// It did not sleep: enough others do, and it should end.
+    Spare(Option<Searching>),
+}
+
 /// Starts a thread: a worker with a processor, or the duty thread.
 ///
 /// # Errors
@@ -159,10 +167,14 @@ impl<'a> Worker<'a> {
                 self.do_duty();
             } else if self.local.take_up_processor() && self.run_next(&mut searching) {
                 // There may be more.
-            } else if self.is_spare() {
-                break;
             } else {
-                searching = self.rest(searching.take());
+                match self.rest(searching.take()) {
+                    Rested::Woken(evidence) => searching = evidence,
+                    Rested::Spare(evidence) => {
+                        searching = evidence;
+                        break;
+                    }
+                }
             }
         }
         if let Some(searching) = searching {
@@ -173,12 +185,6 @@ impl<'a> Worker<'a> {
     /// Leaves the table: the processor, the duty and what is queued here go to others.
     fn retire(&self) {
         hand_over(self.local);
-    }
-
-    /// Whether enough threads sleep without this one.
-    fn is_spare(&self) -> bool {
-        let spare = self.shared.config.workers as usize + SPARE_THREADS;
-        self.shared.processors.sleeping() >= spare
     }
 
     /// Runs one piece of work; `false` if there is none.
@@ -349,14 +355,18 @@ impl<'a> Worker<'a> {
         }
     }
 
-    /// Sleep (see [`processors`](crate::processors)); returns when there may be something to do.
-    fn rest(&self, searching: Option<Searching>) -> Option<Searching> {
+    /// Sleep (see [`processors`](crate::processors)); returns when there may be something to do, or if enough
+    /// threads sleep without this one.
+    fn rest(&self, searching: Option<Searching>) -> Rested {
         let (local, shared) = (self.local, self.shared);
         local.end_batch();
         local.set_slice(Slice::Short);
         let with_processor = local.seat().processor().is_some();
         // Sleep 1; the evidence goes with it.
-        let census = shared.processors.sleep(local.seat(), searching.is_some());
+        let most = shared.config.workers as usize + SPARE_THREADS;
+        let Some(census) = shared.processors.sleep(local.seat(), searching.is_some(), most) else {
+            return Rested::Spare(searching);
+        };
         // Sleep 2 and 3.
         fence();
         let mut stay_up = shared.is_closed() || with_processor && shared.has_work(local);
@@ -372,15 +382,15 @@ impl<'a> Worker<'a> {
             match shared.processors.wake_self(local.seat()) {
                 Woken::Assigned => {
                     local.start_batch();
-                    return Some(Searching(()));
+                    return Rested::Woken(Some(Searching(())));
                 }
                 Woken::Itself => {
                     local.start_batch();
-                    return None;
+                    return Rested::Woken(None);
                 }
                 Woken::Without if shared.is_closed() => {
                     shared.processors.remove(local.seat());
-                    return None;
+                    return Rested::Woken(None);
                 }
                 Woken::Without => stay_up = false,
             }
