@@ -195,6 +195,9 @@ fn found_stuck(shared: &Shared, remote: &Arc<Remote>, used: Option<u64>) {
     if remote.role() == Role::Duty {
         pass_tasks_on(shared, remote);
         if shared.duty.resign(remote) {
+            // Its poll may just have ended: then it is on its way into the driver or to sleep, where nobody would
+            // look for a thread without the duty. The token turns it round.
+            shared.driver.unpark(&remote.seat.parker);
             shared.cover();
             shared.notify_injected();
         }

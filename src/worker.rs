@@ -392,7 +392,13 @@ impl<'a> Worker<'a> {
                     shared.processors.remove(local.seat());
                     return Rested::Woken(None);
                 }
-                Woken::Without => stay_up = false,
+                Woken::Without => {
+                    // The watchdog took the processor of a thread that was just going to sleep.
+                    if local.flush_tasks() {
+                        shared.notify_injected();
+                    }
+                    stay_up = false;
+                }
             }
         }
     }

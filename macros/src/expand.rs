@@ -65,10 +65,7 @@ pub(crate) fn expand(attribute: Attribute, options: TokenStream, item: TokenStre
     let expanded = match syn::parse2::<Function>(item.clone()) {
         Ok(function) => expand_function(attribute, &options, function, &mut mistakes),
         Err(_) => {
-            let message = format!(
-                "`#[{}]` goes on an `async fn` with a body",
-                attribute.name()
-            );
+            let message = format!("`#[{}]` goes on an `async fn` with a body", attribute.name());
             mistakes.add(syn::Error::new_spanned(&item, message));
             item
         }
@@ -98,12 +95,7 @@ fn expand_function(
 
 /// The outer function that starts a runtime and runs the inner one.
 fn running(attribute: Attribute, options: &Options, function: &Function) -> TokenStream {
-    let Function {
-        attrs,
-        vis,
-        sig,
-        body,
-    } = function;
+    let Function { attrs, vis, sig, body } = function;
     let (name, output) = (&sig.ident, &sig.output);
     let header = attribute.header();
     let runner = attribute.runner();
@@ -127,12 +119,7 @@ fn holding(attribute: Attribute, mut function: Function) -> TokenStream {
     function.sig.constness = None;
     function.sig.abi = None;
     function.sig.variadic = None;
-    let Function {
-        attrs,
-        vis,
-        sig,
-        body,
-    } = &function;
+    let Function { attrs, vis, sig, body } = &function;
     let name = &sig.ident;
     let header = attribute.header();
     quote! {
@@ -147,12 +134,7 @@ fn holding(attribute: Attribute, mut function: Function) -> TokenStream {
 
 /// A method as it was, since `self` means nothing outside its `impl` block.
 fn unchanged(function: &Function) -> TokenStream {
-    let Function {
-        attrs,
-        vis,
-        sig,
-        body,
-    } = function;
+    let Function { attrs, vis, sig, body } = function;
     quote!(#(#attrs)* #vis #sig #body)
 }
 

@@ -31,8 +31,7 @@ impl Function {
     pub(crate) fn check_signature(&self, attribute: &str, mistakes: &mut Mistakes) {
         let sig = &self.sig;
         if sig.asyncness.is_none() {
-            let message =
-                format!("`#[{attribute}]` needs an `async fn`: write `async` before `fn`");
+            let message = format!("`#[{attribute}]` needs an `async fn`: write `async` before `fn`");
             mistakes.add(syn::Error::new(sig.fn_token.span, message));
         }
         let mut reject = |part: &dyn ToTokens, what: &str| {
@@ -65,14 +64,9 @@ impl Function {
     /// Takes every other test attribute off and records it: two of them would run the test twice.
     pub(crate) fn remove_test_attributes(&mut self, attribute: &str, mistakes: &mut Mistakes) {
         self.attrs.retain(|attr| {
-            let is_test = attr
-                .path()
-                .segments
-                .last()
-                .is_some_and(|last| last.ident == "test");
+            let is_test = attr.path().segments.last().is_some_and(|last| last.ident == "test");
             if is_test {
-                let message =
-                    format!("`#[{attribute}]` already makes this a test: remove this attribute");
+                let message = format!("`#[{attribute}]` already makes this a test: remove this attribute");
                 mistakes.add(syn::Error::new_spanned(attr, message));
             }
             !is_test
@@ -100,17 +94,13 @@ impl Parse for Body {
     fn parse(input: ParseStream<'_>) -> syn::Result<Self> {
         let inside;
         let braces = syn::braced!(inside in input);
-        Ok(Self {
-            braces,
-            inside: inside.parse()?,
-        })
+        Ok(Self { braces, inside: inside.parse()? })
     }
 }
 
 impl ToTokens for Body {
     fn to_tokens(&self, tokens: &mut TokenStream) {
-        self.braces
-            .surround(tokens, |tokens| self.inside.to_tokens(tokens));
+        self.braces.surround(tokens, |tokens| self.inside.to_tokens(tokens));
     }
 }
 
@@ -163,10 +153,7 @@ mod tests {
     #[test]
     fn a_body_that_does_not_parse_is_kept_as_written() {
         let function: Function = syn::parse2(quote!(async fn main() { let x = list. ; })).unwrap();
-        assert_eq!(
-            function.body.to_token_stream().to_string(),
-            "{ let x = list . ; }"
-        );
+        assert_eq!(function.body.to_token_stream().to_string(), "{ let x = list . ; }");
     }
 
     #[test]
@@ -181,11 +168,8 @@ mod tests {
         let mut function: Function = syn::parse2(item).unwrap();
         let mut mistakes = Mistakes::default();
         function.remove_test_attributes("beat::test", &mut mistakes);
-        let kept: Vec<_> = function
-            .attrs
-            .iter()
-            .map(|attr| attr.path().to_token_stream().to_string())
-            .collect();
+        let kept: Vec<_> =
+            function.attrs.iter().map(|attr| attr.path().to_token_stream().to_string()).collect();
         assert_eq!(kept, ["should_panic", "test_log"]);
         assert_eq!(mistakes.messages().len(), 2);
     }

@@ -23,18 +23,12 @@ impl Mistakes {
     }
 
     pub(crate) fn into_compile_errors(self) -> TokenStream {
-        self.0
-            .map(syn::Error::into_compile_error)
-            .unwrap_or_default()
+        self.0.map(syn::Error::into_compile_error).unwrap_or_default()
     }
 
     /// The messages alone, for tests.
     #[cfg(test)]
     pub(crate) fn messages(self) -> Vec<String> {
-        self.0
-            .into_iter()
-            .flatten()
-            .map(|mistake| mistake.to_string())
-            .collect()
+        self.0.into_iter().flatten().map(|mistake| mistake.to_string()).collect()
     }
 }

@@ -22,41 +22,17 @@ struct Known {
 
 /// Every option, in the order in which messages list them.
 static KNOWN: [Known; 7] = [
-    Known {
-        name: "worker_threads",
-        takes: "an integer from 1 to `usize::MAX`",
-        example: "4",
-    },
-    Known {
-        name: "flavor",
-        takes: "\"multi_thread\" or \"current_thread\"",
-        example: "\"multi_thread\"",
-    },
-    Known {
-        name: "pinning",
-        takes: "\"none\" or \"cores\"",
-        example: "\"cores\"",
-    },
-    Known {
-        name: "heartbeat_us",
-        takes: "a number of microseconds from 1 to `u64::MAX`",
-        example: "100",
-    },
-    Known {
-        name: "thread_name",
-        takes: "a string without NUL characters",
-        example: "\"beat-worker\"",
-    },
+    Known { name: "worker_threads", takes: "an integer from 1 to `usize::MAX`", example: "4" },
+    Known { name: "flavor", takes: "\"multi_thread\" or \"current_thread\"", example: "\"multi_thread\"" },
+    Known { name: "pinning", takes: "\"none\" or \"cores\"", example: "\"cores\"" },
+    Known { name: "heartbeat_us", takes: "a number of microseconds from 1 to `u64::MAX`", example: "100" },
+    Known { name: "thread_name", takes: "a string without NUL characters", example: "\"beat-worker\"" },
     Known {
         name: "thread_stack_size",
         takes: "a number of bytes from 1 to `usize::MAX`",
         example: "2_097_152",
     },
-    Known {
-        name: "crate",
-        takes: "the path of the `beat` crate",
-        example: "::beat",
-    },
+    Known { name: "crate", takes: "the path of the `beat` crate", example: "::beat" },
 ];
 
 /// The options that were given and had a good value.
@@ -107,9 +83,7 @@ impl Options {
             return Err(syn::Error::new(name.span(), message));
         }
         seen.push(known.name);
-        let good = value
-            .as_ref()
-            .is_some_and(|value| self.store(known.name, value));
+        let good = value.as_ref().is_some_and(|value| self.store(known.name, value));
         if good {
             return Ok(());
         }
@@ -182,10 +156,7 @@ impl Parse for Written {
         }
         input.parse::<Token![=]>()?;
         let value: TokenStream = input.parse()?;
-        Ok(Self {
-            name,
-            value: (!value.is_empty()).then_some(value),
-        })
+        Ok(Self { name, value: (!value.is_empty()).then_some(value) })
     }
 }
 
@@ -204,10 +175,7 @@ fn lookup(name: &Ident) -> syn::Result<&'static Known> {
 }
 
 fn valid_names() -> String {
-    let names: Vec<_> = KNOWN
-        .iter()
-        .map(|known| format!("`{}`", known.name))
-        .collect();
+    let names: Vec<_> = KNOWN.iter().map(|known| format!("`{}`", known.name)).collect();
     format!("the options are {}", names.join(", "))
 }
 
@@ -220,10 +188,7 @@ fn cut_at_commas(tokens: TokenStream, mistakes: &mut Mistakes) -> Vec<TokenStrea
         match token {
             TokenTree::Punct(comma) if comma.as_char() == ',' => {
                 if piece.is_empty() {
-                    mistakes.add(syn::Error::new(
-                        comma.span(),
-                        "there is no option before this comma",
-                    ));
+                    mistakes.add(syn::Error::new(comma.span(), "there is no option before this comma"));
                 } else {
                     pieces.push(std::mem::take(&mut piece));
                 }
@@ -336,10 +301,7 @@ mod tests {
         assert_eq!(options.heartbeat_us.unwrap().to_string(), "1000");
         assert_eq!(options.thread_name.unwrap().value(), "w");
         assert_eq!(options.thread_stack_size.unwrap().to_string(), "1048576");
-        assert_eq!(
-            options.crate_path.unwrap().to_token_stream().to_string(),
-            "a :: b"
-        );
+        assert_eq!(options.crate_path.unwrap().to_token_stream().to_string(), "a :: b");
     }
 
     #[test]
@@ -376,10 +338,7 @@ mod tests {
             quote!(worker_threads),
         ] {
             let message = mistake(tokens);
-            assert!(
-                message.starts_with("`worker_threads` takes an integer"),
-                "{message}"
-            );
+            assert!(message.starts_with("`worker_threads` takes an integer"), "{message}");
             assert!(message.ends_with("`worker_threads = 4`"), "{message}");
         }
         for tokens in [
@@ -409,12 +368,7 @@ mod tests {
 
     #[test]
     fn an_unknown_name_is_answered_with_the_known_ones() {
-        for tokens in [
-            quote!(threads = 4),
-            quote!(threads),
-            quote!(threads(4)),
-            quote!(a::b = 4),
-        ] {
+        for tokens in [quote!(threads = 4), quote!(threads), quote!(threads(4)), quote!(a::b = 4)] {
             let message = mistake(tokens);
             assert!(message.starts_with("unknown option"), "{message}");
             for Known { name, .. } in &KNOWN {
@@ -427,16 +381,9 @@ mod tests {
 
     #[test]
     fn another_form_is_answered_with_the_right_one() {
-        for tokens in [
-            quote!(4),
-            quote!(worker_threads(4)),
-            quote!(worker_threads: 4),
-        ] {
+        for tokens in [quote!(4), quote!(worker_threads(4)), quote!(worker_threads: 4)] {
             let message = mistake(tokens);
-            assert!(
-                message.starts_with("an option is written `name = value`"),
-                "{message}"
-            );
+            assert!(message.starts_with("an option is written `name = value`"), "{message}");
         }
     }
 

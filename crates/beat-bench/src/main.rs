@@ -1,0 +1,63 @@
+//! Measures services on Beat beside the same services on its peers, in the same run.
+//!
+//! ```text
+//! cargo run --release -p beat-bench -- SUITE [OPTIONS]
+//! ```
+//!
+//! A suite is a module under `suite/` with a `run` function and a line in [`SUITES`]. It prints
+//! Markdown: the machine first, then its tables. All load is bounded and stays on loopback.
+
+use std::process::ExitCode;
+
+#[cfg(target_os = "linux")]
+mod suite;
+
+/// Why a suite ended early: a sentence that says what to do.
+type Failure = Box<dyn std::error::Error>;
+
+/// A name, what it measures, and the function that does.
+type Suite = (&'static str, &'static str, fn(lexopt::Parser) -> Result<(), Failure>);
+
+/// The suites in the order of `--help`.
+#[cfg(target_os = "linux")]
+const SUITES: &[Suite] =
+    &[("search", "light requests beside searches that fill the workers", suite::search::run)];
+
+/// The suites read `/proc` and Linux clocks.
+#[cfg(not(target_os = "linux"))]
+const SUITES: &[Suite] = &[];
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("beat-bench: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<(), Failure> {
+    let mut parser = lexopt::Parser::from_env();
+    let suite = match parser.next()? {
+        Some(lexopt::Arg::Value(name)) => name,
+        Some(lexopt::Arg::Long("help") | lexopt::Arg::Short('h')) | None => {
+            print!("{}", help());
+            return Ok(());
+        }
+        Some(other) => return Err(other.unexpected().into()),
+    };
+    match SUITES.iter().find(|(name, ..)| suite == *name) {
+        Some((_, _, run)) => run(parser),
+        None if SUITES.is_empty() => Err("the suites need Linux".into()),
+        None => Err(format!("there is no suite {suite:?}\n{}", help()).into()),
+    }
+}
+
+fn help() -> String {
+    let mut text = String::from("Usage: beat-bench SUITE [OPTIONS]; beat-bench SUITE --help\n");
+    for (name, what, _) in SUITES {
+        text += &format!("\n  {name:<10} {what}");
+    }
+    text + "\n"
+}

@@ -1,0 +1,6 @@
+//! The suites, and what they share.
+
+pub(crate) mod clock;
+pub(crate) mod machine;
+pub(crate) mod priority;
+pub(crate) mod search;
