@@ -1,16 +1,17 @@
 //! Instructions: one fork, one spawn, one wake-up, on Beat, on its peers and without a scheduler.
 //!
-//! Counts do not depend on what else the machine does. This binary runs itself under callgrind: one contender,
-//! one program, at a small and a large size. The difference of the two counts, over the difference in forks,
-//! spawns or wake-ups, is free of whatever happens once; less the same figure of the sequential program, it is
-//! what the scheduler takes. One worker each, for callgrind runs one thread at a time and counts them all.
+//! Counts hardly depend on what else the machine does. This binary runs itself under callgrind: one
+//! contender, one program, at a small and a large size. The difference of the two counts, over the difference
+//! in forks, spawns or wake-ups, is free of whatever happens once; less the same figure of the sequential
+//! program, it is what the scheduler takes. One worker each, for callgrind runs one thread at a time and
+//! counts them all.
 //!
-//! Heartbeats are stretched to [`HEARTBEAT`]: under callgrind time goes by many times faster than instructions
-//! do, so there would be many times as many of them to an instruction.
+//! Heartbeats are stretched to [`HEARTBEAT`]: under callgrind time goes by many times faster than
+//! instructions do, so there would be many times as many of them to an instruction.
 
 mod common;
 
-use std::io::{self, ErrorKind};
+use std::io;
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 use std::time::Duration;
@@ -50,12 +51,12 @@ fn main() -> ExitCode {
         run_everything_once();
         return ExitCode::SUCCESS;
     }
-    match count_everything() {
+    let Ok(valgrind) = Command::new("valgrind").arg("--version").output() else {
+        println!("instructions: not counted, install valgrind");
+        return ExitCode::SUCCESS;
+    };
+    match count_everything(String::from_utf8_lossy(&valgrind.stdout).trim()) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) if error.kind() == ErrorKind::NotFound => {
-            println!("instructions: not counted, install valgrind");
-            ExitCode::SUCCESS
-        }
         Err(error) => {
             eprintln!("instructions: not counted: {error}");
             ExitCode::FAILURE
@@ -181,15 +182,12 @@ fn run_everything_once() {
 
 // ----- counting -----
 
-fn count_everything() -> io::Result<()> {
+fn count_everything(valgrind: &str) -> io::Result<()> {
     let folder = Folder::new()?;
-    let valgrind = Command::new("valgrind").arg("--version").output()?;
     println!("\n# Instructions\n\n{}.", machine::describe());
-    println!("Counted by {} (callgrind).", String::from_utf8_lossy(&valgrind.stdout).trim());
-    println!(
-        "Median [least..greatest] of {REPEATS} counts. Sequential: what the program itself takes; all others: what"
-    );
-    println!("they take beyond that.\n");
+    println!("Counted by {valgrind} (callgrind), one worker each.");
+    println!("Median [least..greatest] of {REPEATS} counts. Sequential: what the program itself takes; all");
+    println!("others: what they take beyond that.\n");
     let rows: Vec<_> =
         Scenario::ALL.into_iter().map(|scenario| row(&folder, scenario)).collect::<io::Result<_>>()?;
     table::print(&rows);

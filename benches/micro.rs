@@ -40,8 +40,9 @@ fn main() {
 
 const NOTES: &str = "
 On one thread nothing is promoted, so the difference is what the fork costs. chili makes one fork in 64
-promotable once three are queued. With two threads Beat's workers are pinned, as those of `#[beat::main]` are.
-Sequential tasks are the same futures and channels, polled by hand; a sequential wake-up unparks a thread.";
+promotable once three are queued. Tasks run on two workers. Two or more workers of Beat are pinned, as those
+of `#[beat::main]` are. Sequential tasks are the same futures and channels, polled by hand; a sequential
+wake-up from outside unparks a thread.";
 
 // ----- forks -----
 

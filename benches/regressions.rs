@@ -1,4 +1,5 @@
-//! Beat alone, through criterion, which keeps the figures and says what has changed since they were last taken.
+//! Beat alone, through criterion, which keeps the figures and says what has changed since they were taken
+//! last.
 //!
 //! For figures beside other schedulers see `micro` and `instructions`.
 

@@ -71,8 +71,8 @@ impl Program for Fib {
 
 /// The sum of a full binary tree whose nodes lie in one allocation, level by level.
 ///
-/// In that order a walk jumps through memory, as in a tree that has grown; allocated in the order of the walk it
-/// would be a scan.
+/// In that order a walk jumps through memory, as in a tree that has grown; allocated in the order of the walk
+/// it would be a scan.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Tree {
     root: &'static Node,
@@ -297,14 +297,14 @@ fn time<P: Program>(program: P, run: impl FnOnce(P) -> u64) -> f64 {
     time.as_nanos() as f64
 }
 
-/// A runtime of Beat's: with one worker as the builder makes it, with more as `#[beat::main]` does.
+/// A runtime of Beat's: with one worker as the builder makes it, with more pinned as `#[beat::main]` does.
 pub(crate) fn beat_runtime(workers: usize, heartbeat: Option<Duration>) -> beat::Runtime {
     let mut builder = beat::Runtime::builder().worker_threads(workers);
     if let Some(period) = heartbeat {
         builder = builder.heartbeat(period);
     }
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    if (2..=cores).contains(&workers) {
+    if cfg!(target_os = "linux") && (2..=cores).contains(&workers) {
         builder = builder.pinning(beat::Pinning::Cores);
     }
     builder.build().expect("Beat starts its threads")

@@ -1,5 +1,5 @@
-//! How long it takes until something that waits runs, when a thread that is none of the runtime's wakes it and
-//! everything else is idle.
+//! How long it takes until something that waits runs, when a thread that is none of the runtime's wakes it
+//! and everything else is idle.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;

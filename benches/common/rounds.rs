@@ -1,5 +1,5 @@
-//! Interleaved measurement: every contender has its turn before any has its next, so that a disturbance of the
-//! machine falls upon all alike.
+//! Interleaved measurement: every contender has its turn before any has its next, so that a disturbance of
+//! the machine falls upon all alike.
 //!
 //! Within a turn the order changes from one to the next. A *round* is the median of several turns in a row; a
 //! figure is the median of the rounds, with the least and the greatest round as its spread. Differences from

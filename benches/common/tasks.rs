@@ -1,7 +1,7 @@
 //! Programs of tasks, written once for both runtimes, and once more without one.
 //!
-//! What is called sequential does the same work on the same futures and channels, polled by hand on one thread:
-//! what a runtime takes beyond that is its own.
+//! What is called sequential does the same work on the same futures and channels, polled by hand on one
+//! thread: what a runtime takes beyond that is its own.
 
 use std::fmt::Debug;
 use std::future::Future;
