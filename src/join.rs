@@ -15,14 +15,15 @@
 //! runs whatever it finds.)
 //!
 //! *Frame.* The job must not be freed under a thief. It leaves the scope of [`join_here`] in four ways, and in
-//! each nobody refers to it any more: popped while latent; reclaimed; done; or, if `a` unwinds, by the guard
-//! [`Unwinding`], which does one of these three. Leaving this guard out frees frames under thieves.
+//! each nobody refers to it any more: popped while latent; reclaimed; done; or, if `a` unwinds, by the destructor
+//! of [`StackJob`], which does one of these three. Leaving it out frees frames under thieves.
 
 use std::any::Any;
 use std::cell::UnsafeCell;
 use std::mem::{self, ManuallyDrop, MaybeUninit};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
+use crate::latent::Owner;
 use crate::local::{self, Local};
 use crate::runtime::outside;
 use crate::ticket::{JobHeader, Ticket};
@@ -72,16 +73,20 @@ where
     RA: Send,
     RB: Send,
 {
-    local::with(|local| match local {
-        Some(local) => join_here(local, a, b),
+    // SAFETY: used within this call only; whatever `a` or `b` install steps aside before they return.
+    match unsafe { local::latent() } {
+        Some(latent) => join_here(latent, a, b),
         None => outside::join(a, b),
-    })
+    }
 }
 
 /// A half on its caller's stack.
+///
+/// Its destructor runs only if the caller unwinds: see *Frame*.
 #[repr(C)]
 struct StackJob<B, RB> {
-    /// First, so that a pointer to the header is one to the job.
+    /// First, so that a pointer to the header is one to the job. `prev` pointing to the header itself says that
+    /// the half is settled: nobody has it, and the destructor has nothing to do.
     header: JobHeader,
     /// Moved out once, by whoever runs or drops the half.
     b: UnsafeCell<ManuallyDrop<B>>,
@@ -89,11 +94,7 @@ struct StackJob<B, RB> {
     result: UnsafeCell<MaybeUninit<Result<RB, Box<dyn Any + Send>>>>,
 }
 
-impl<B, RB> StackJob<B, RB>
-where
-    B: FnOnce() -> RB + Send,
-    RB: Send,
-{
+impl<B: FnOnce() -> RB, RB> StackJob<B, RB> {
     #[inline]
     fn new(b: B) -> Self {
         Self {
@@ -103,6 +104,23 @@ where
         }
     }
 
+    /// Runs a half that was claimed.
+    ///
+    /// # Safety
+    ///
+    /// `job` is the header of a live job of this type, and the caller won its claim.
+    unsafe fn execute(job: *const JobHeader) {
+        // SAFETY: the header is the first field of a `repr(C)` struct, and alive.
+        let job = unsafe { &*job.cast::<Self>() };
+        // SAFETY: the claim is won once.
+        let b = unsafe { job.take() };
+        let result = catch_unwind(AssertUnwindSafe(b));
+        // SAFETY: the joiner reads the cell after the ticket is done, and nobody else does.
+        unsafe { (*job.result.get()).write(result) };
+    }
+}
+
+impl<B, RB> StackJob<B, RB> {
     /// # Safety
     ///
     /// The caller has the half for itself (popped, reclaimed or claimed), and calls this once.
@@ -126,94 +144,106 @@ where
         unsafe { result.assume_init_read() }
     }
 
-    /// Runs a half that was claimed.
-    ///
-    /// # Safety
-    ///
-    /// `job` is the header of a live job of this type, and the caller won its claim.
-    unsafe fn execute(job: *const JobHeader) {
-        // SAFETY: the header is the first field of a `repr(C)` struct, and alive.
-        let job = unsafe { &*job.cast::<Self>() };
-        // SAFETY: the claim is won once.
-        let b = unsafe { job.take() };
-        let result = catch_unwind(AssertUnwindSafe(b));
-        // SAFETY: the joiner reads the cell after the ticket is done, and nobody else does.
-        unsafe { (*job.result.get()).write(result) };
+    fn mark_settled(&self) {
+        self.header.prev.set(&raw const self.header);
+    }
+
+    /// The caller unwinds: pops, reclaims or waits, and drops the half or its result.
+    #[cold]
+    #[inline(never)]
+    fn abandon(&self) {
+        if std::ptr::eq(self.header.prev.get(), &raw const self.header) {
+            return;
+        }
+        // SAFETY: used within this call only.
+        let latent = unsafe { local::latent() }.expect("a frame of `join` lies within its region");
+        let reclaimed = latent.pop(&self.header) || {
+            // SAFETY: neither settled nor latent, hence promoted.
+            let ticket = unsafe { self.header.ticket() };
+            settle(latent.local(), ticket)
+        };
+        if reclaimed {
+            // SAFETY: popped or reclaimed, and it will not run.
+            drop(unsafe { self.take() });
+        } else {
+            // SAFETY: done.
+            drop(unsafe { self.result() });
+        }
+    }
+}
+
+impl<B, RB> Drop for StackJob<B, RB> {
+    #[inline]
+    fn drop(&mut self) {
+        self.abandon();
     }
 }
 
 /// `join` on a thread that has a state of its own.
 #[inline]
-pub(crate) fn join_here<A, B, RA, RB>(local: &Local, a: A, b: B) -> (RA, RB)
+pub(crate) fn join_here<A, B, RA, RB>(latent: Owner<'_>, a: A, b: B) -> (RA, RB)
 where
     A: FnOnce() -> RA + Send,
     B: FnOnce() -> RB + Send,
     RA: Send,
     RB: Send,
 {
+    // If `a` or a beat unwinds, the job's destructor settles what becomes of it; else it is forgotten.
     let job = StackJob::new(b);
     // SAFETY: *Frame*.
-    let due = unsafe { local.push_job(&raw const job.header) };
-    let unwinding = Unwinding { local, job: &job };
-    if due {
-        crate::worker::beat(local);
+    if unsafe { latent.push(&raw const job.header) } {
+        crate::worker::beat(latent);
     }
     let ra = a();
-    mem::forget(unwinding);
-    if local.pop_job(&job.header) {
-        if local.is_due() {
+    if latent.pop(&job.header) {
+        if latent.is_due() {
             // After the pop: the next job is the one below, not the one about to run here.
-            beat_owning(local, &job);
+            beat_owning(latent, &job);
         }
         // SAFETY: popped while latent: nobody else has seen the job.
         let b = unsafe { job.take() };
+        mem::forget(job);
         (ra, b())
     } else {
-        (ra, finish_promoted(local, &job))
+        let rb = finish_promoted(latent, &job);
+        mem::forget(job);
+        (ra, rb.unwrap_or_else(|payload| resume_unwind(payload)))
     }
 }
 
 /// A beat while this frame owns a popped half: if the beat unwinds, the half is dropped unrun.
 #[cold]
-fn beat_owning<B, RB>(local: &Local, job: &StackJob<B, RB>)
-where
-    B: FnOnce() -> RB + Send,
-    RB: Send,
-{
-    struct DropHalf<'a, B, RB>(&'a StackJob<B, RB>)
-    where
-        B: FnOnce() -> RB + Send,
-        RB: Send;
-    impl<B, RB> Drop for DropHalf<'_, B, RB>
-    where
-        B: FnOnce() -> RB + Send,
-        RB: Send,
-    {
+fn beat_owning<B, RB>(latent: Owner<'_>, job: &StackJob<B, RB>) {
+    struct DropHalf<'a, B, RB>(&'a StackJob<B, RB>);
+    impl<B, RB> Drop for DropHalf<'_, B, RB> {
         fn drop(&mut self) {
+            self.0.mark_settled();
             // SAFETY: popped while latent, and not run: the beat unwinds past the place where it would be.
             drop(unsafe { self.0.take() });
         }
     }
     let half = DropHalf(job);
-    crate::worker::beat(local);
+    crate::worker::beat(latent);
     mem::forget(half);
 }
 
-/// The half was promoted: take it back, or wait for whoever has it.
+/// The half was promoted: takes it back and runs it, or waits for whoever has it.
 #[cold]
-fn finish_promoted<B, RB>(local: &Local, job: &StackJob<B, RB>) -> RB
+fn finish_promoted<B, RB>(latent: Owner<'_>, job: &StackJob<B, RB>) -> Result<RB, Box<dyn Any + Send>>
 where
-    B: FnOnce() -> RB + Send,
-    RB: Send,
+    B: FnOnce() -> RB,
 {
-    if settle(local, job.header.ticket.get()) {
+    // SAFETY: not latent any more, hence promoted.
+    let ticket = unsafe { job.header.ticket() };
+    let reclaimed = settle(latent.local(), ticket);
+    job.mark_settled();
+    if reclaimed {
         // SAFETY: reclaimed.
         let b = unsafe { job.take() };
-        return b();
+        return Ok(b());
     }
     // SAFETY: done.
-    let result = unsafe { job.result() };
-    result.unwrap_or_else(|payload| resume_unwind(payload))
+    unsafe { job.result() }
 }
 
 /// Takes a promoted half back (`true`), or waits until its thief has finished (`false`). Lets go of the
@@ -236,34 +266,6 @@ fn settle(local: &Local, ticket: *const Ticket) -> bool {
         crate::worker::wait(local, || ticket.is_done());
     }
     false
-}
-
-/// `a` unwinds: the frame may not go before its half is popped, reclaimed or done.
-struct Unwinding<'a, B, RB>
-where
-    B: FnOnce() -> RB + Send,
-    RB: Send,
-{
-    local: &'a Local,
-    job: &'a StackJob<B, RB>,
-}
-
-impl<B, RB> Drop for Unwinding<'_, B, RB>
-where
-    B: FnOnce() -> RB + Send,
-    RB: Send,
-{
-    #[cold]
-    fn drop(&mut self) {
-        let latent = self.local.pop_job(&self.job.header);
-        if latent || settle(self.local, self.job.header.ticket.get()) {
-            // SAFETY: popped or reclaimed, and it will not run.
-            drop(unsafe { self.job.take() });
-        } else {
-            // SAFETY: done.
-            drop(unsafe { self.job.result() });
-        }
-    }
 }
 
 const _: () = assert!(mem::offset_of!(StackJob<fn(), ()>, header) == 0);

@@ -27,7 +27,7 @@
 //!
 //! 1. `sync`: std or loom. `parker`: putting one thread to sleep.
 //! 2. `processors`: who may run; sleep, submit and hand-over, with their proofs.
-//! 3. `ticket`, `heartbeat`, `join`: fork-join.
+//! 3. `ticket`, `heartbeat`, `latent`, `join`: fork-join.
 //! 4. `driver`, `duty`: where threads park, and who serves events while all workers compute.
 //! 5. `task`: futures and closures as heap objects. `cancel`.
 //! 6. `local`, `scheduler`, `worker`, `watchdog`, `blocking`: a thread's state, what threads share, their loop.
@@ -50,6 +50,8 @@ mod heartbeat;
 pub mod hyper;
 #[cfg(not(loom))]
 mod join;
+#[cfg(not(loom))]
+mod latent;
 #[cfg(not(loom))]
 mod lifecycle;
 #[cfg(not(loom))]

@@ -7,7 +7,7 @@
 //! | field of `Remote` | written by | read by |
 //! |---|---|---|
 //! | `seat` | see [`Seat`] | anyone |
-//! | `countdown` | owner (load, store); anyone stores [`ASKED`] | owner |
+//! | `latent` | see [`LatentJobs`] | owner; anyone asks |
 //! | `tickets`, `tasks` | owner pushes and pops; anyone steals | anyone |
 //! | `lifo` | owner swaps in and out; anyone swaps out | anyone |
 //! | `epoch` | owner: odd while user code runs | watchdog |
@@ -19,18 +19,18 @@ use std::ptr;
 use std::sync::Arc;
 use std::sync::OnceLock;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, SeqCst};
-use std::sync::atomic::{AtomicI32, AtomicPtr, AtomicU8, AtomicU64};
+use std::sync::atomic::{AtomicPtr, AtomicU8, AtomicU64};
 
 use crossbeam_deque::{Steal, Stealer, Worker as Deque};
-use crossbeam_utils::CachePadded;
 
-use crate::heartbeat::{ASKED, FIRST, Heartbeat};
+use crate::heartbeat::{FIRST, Heartbeat};
+use crate::latent::{LatentJobs, Owner};
 use crate::metrics::Counters;
 use crate::os::{self, Slice, ThreadClock};
 use crate::processors::{ProcessorId, Seat};
 use crate::scheduler::Shared;
 use crate::task::Runnable;
-use crate::ticket::{JobHeader, Ticket};
+use crate::ticket::Ticket;
 
 /// What a thread with a [`Local`] is there for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,7 +58,7 @@ pub(crate) enum Turn {
 #[derive(Debug)]
 pub(crate) struct Remote {
     pub(crate) seat: Arc<Seat>,
-    countdown: CachePadded<AtomicI32>,
+    latent: LatentJobs,
     tickets: Stealer<Arc<Ticket>>,
     tasks: Stealer<Runnable>,
     lifo: AtomicPtr<()>,
@@ -71,8 +71,7 @@ pub(crate) struct Remote {
 impl Remote {
     /// Asks the owner to be heard at its next fork.
     pub(crate) fn ask(&self) {
-        // Relaxed: a request, and one that the owner may overwrite; who needs an answer asks again.
-        self.countdown.store(ASKED, Relaxed);
+        self.latent.ask();
     }
 
     pub(crate) fn role(&self) -> Role {
@@ -177,13 +176,6 @@ const LIFO_STREAK: u32 = 3;
 
 /// A thread's own state.
 pub(crate) struct Local {
-    /// The newest latent job, or `head`.
-    top: Cell<*const JobHeader>,
-    /// `&remote.countdown`, one load nearer.
-    countdown: *const AtomicI32,
-    /// End of the latent list: `head.next` is the oldest latent job if `top` is not `head`. *Pinned*: a `Local`
-    /// is boxed and never moves.
-    head: JobHeader,
     heartbeat: Cell<Heartbeat>,
     /// The heartbeat has not been told of the item of work at hand.
     item_is_new: Cell<bool>,
@@ -207,8 +199,9 @@ pub(crate) struct Local {
 }
 
 thread_local! {
-    /// This thread's state, if it has one now. No destructor and no initialiser: a join looks here first.
-    static LOCAL: Cell<*const Local> = const { Cell::new(ptr::null()) };
+    /// The latent jobs of this thread, if it has a state now. No destructor and no initialiser: a join looks here
+    /// first, and needs no more.
+    static LATENT: Cell<*const LatentJobs> = const { Cell::new(ptr::null()) };
     /// The state of a thread of the pool, also while another runtime is entered on it.
     static OWN: Cell<*const Local> = const { Cell::new(ptr::null()) };
 }
@@ -216,8 +209,22 @@ thread_local! {
 /// Calls `f` with this thread's state.
 #[inline]
 pub(crate) fn with<R>(f: impl FnOnce(Option<&Local>) -> R) -> R {
+    // SAFETY: the result is gone when `f` ends.
+    f(unsafe { latent() }.map(Owner::local))
+}
+
+/// This thread's latent jobs.
+///
+/// # Safety
+///
+/// The result is not used after the state that is installed now has stepped aside for good: the caller gives it
+/// to nothing that outlives its own call.
+#[inline]
+pub(crate) unsafe fn latent<'a>() -> Option<Owner<'a>> {
     // SAFETY: `Installed` sets the pointer for the time in which the state is alive and stays put.
-    f(unsafe { LOCAL.get().as_ref() })
+    let latent = unsafe { LATENT.get().as_ref() };
+    // SAFETY: what is installed was settled by this thread.
+    latent.map(|latent| unsafe { latent.owner() })
 }
 
 /// Calls `f` with the state of this thread of the pool, whatever runtime is entered on it.
@@ -228,25 +235,27 @@ pub(crate) fn with_own<R>(f: impl FnOnce(Option<&Local>) -> R) -> R {
 
 /// Makes a state the one that this thread forks and wakes with, until dropped.
 #[derive(Debug)]
-pub(crate) struct Installed(*const Local);
+pub(crate) struct Installed(*const LatentJobs);
 
 impl Installed {
     /// # Safety
     ///
     /// `local` is null, or outlives the guard, does not move and is this thread's.
     pub(crate) unsafe fn new(local: *const Local) -> Self {
-        Self(LOCAL.replace(local))
+        // SAFETY: null, or alive, says the caller.
+        let latent = unsafe { local.as_ref() }.map_or(ptr::null(), |local| &raw const local.remote.latent);
+        Self(LATENT.replace(latent))
     }
 
     /// No state: forks and wakes go to whatever runtime is entered.
     pub(crate) fn none() -> Self {
-        Self(LOCAL.replace(ptr::null()))
+        Self(LATENT.replace(ptr::null()))
     }
 }
 
 impl Drop for Installed {
     fn drop(&mut self) {
-        LOCAL.set(self.0);
+        LATENT.set(self.0);
     }
 }
 
@@ -275,10 +284,6 @@ impl Drop for Owned {
     }
 }
 
-unsafe fn never_run(_: *const JobHeader) {
-    unreachable!("the head of the latent list is no job");
-}
-
 impl Local {
     /// A state for the calling thread, entered in the table of threads.
     pub(crate) fn new(shared: Arc<Shared>, role: Role) -> Box<Self> {
@@ -286,7 +291,7 @@ impl Local {
         let tasks = Deque::new_fifo();
         let remote = Arc::new(Remote {
             seat: Arc::new(Seat::new()),
-            countdown: CachePadded::new(AtomicI32::new(FIRST)),
+            latent: LatentJobs::new(),
             tickets: tickets.stealer(),
             tasks: tasks.stealer(),
             lifo: AtomicPtr::new(ptr::null_mut()),
@@ -298,9 +303,6 @@ impl Local {
         // The slot is empty: this is the first write.
         let _ = remote.clock.set(ThreadClock::current());
         let local = Box::new(Self {
-            top: Cell::new(ptr::null()),
-            countdown: ptr::from_ref(&*remote.countdown),
-            head: JobHeader::new(never_run),
             heartbeat: Cell::new(Heartbeat::new(shared.config.heartbeat)),
             item_is_new: Cell::new(true),
             tickets,
@@ -317,7 +319,8 @@ impl Local {
             remote,
             shared,
         });
-        local.top.set(&raw const local.head);
+        // SAFETY: the first and only time, before the thread is in the table; the list lies in an `Arc`.
+        unsafe { local.remote.latent.settle(&raw const *local) };
         local.shared.threads.insert(Arc::clone(&local.remote));
         local
     }
@@ -332,50 +335,9 @@ impl Local {
 
     // ----- latent jobs -----
 
-    /// Makes `job` latent: the newest of this thread. `true` if the countdown is over.
-    ///
-    /// # Safety
-    ///
-    /// `job` stays put until it is popped, or promoted and then reclaimed or done.
-    #[inline]
-    pub(crate) unsafe fn push_job(&self, job: *const JobHeader) -> bool {
-        let top = self.top.get();
-        // SAFETY: `job` is alive, says the caller.
-        unsafe { (*job).prev.set(top) };
-        // SAFETY: `top` is `head` or a latent job, which is alive until it is popped.
-        unsafe { (*top).next.set(job) };
-        self.top.set(job);
-        // SAFETY: points into `remote`, which this state keeps alive.
-        let countdown = unsafe { &*self.countdown };
-        // Relaxed load and store, not a read-modify-write: see `Remote::ask`.
-        let left = countdown.load(Relaxed).wrapping_sub(1);
-        countdown.store(left, Relaxed);
-        left < 0
-    }
-
-    /// Takes `job` out if it is still latent, in which case it is the newest; `false` if it was promoted.
-    #[inline]
-    pub(crate) fn pop_job(&self, job: &JobHeader) -> bool {
-        // All jobs pushed after it are gone (joins nest), and all promoted before it are older: so it is either
-        // on top, or promoted.
-        let latent = ptr::eq(self.top.get(), job);
-        if latent {
-            self.top.set(job.prev.get());
-        }
-        latent
-    }
-
-    /// Whether somebody has asked, or the countdown is over.
-    #[inline]
-    pub(crate) fn is_due(&self) -> bool {
-        // SAFETY: as in `push_job`.
-        let countdown = unsafe { &*self.countdown };
-        countdown.load(Relaxed) < 0
-    }
-
-    fn set_countdown(&self, forks: i32) {
-        // Relaxed: see `Remote::ask`.
-        self.remote.countdown.store(forks, Relaxed);
+    pub(crate) fn latent(&self) -> Owner<'_> {
+        // SAFETY: a `Local` is this thread's, and has settled its list.
+        unsafe { self.remote.latent.owner() }
     }
 
     /// A look at the clock: sets the countdown anew, then lets `decide` use the heartbeat.
@@ -384,37 +346,11 @@ impl Local {
         if self.item_is_new.replace(false) {
             heartbeat.begin_item();
         }
-        // Relaxed: the owner's own word. One below zero is where a countdown ends by itself.
-        let asked = self.remote.countdown.load(Relaxed) < -1;
-        self.set_countdown(heartbeat.look(now, asked));
+        let latent = self.latent();
+        latent.set_countdown(heartbeat.look(now, latent.is_asked()));
         let decision = decide(&mut heartbeat);
         self.heartbeat.set(heartbeat);
         decision
-    }
-
-    /// Takes the oldest latent job out of the list.
-    pub(crate) fn take_oldest_job(&self) -> Option<&JobHeader> {
-        let head = &raw const self.head;
-        if self.top.get() == head {
-            return None;
-        }
-        let oldest = self.head.next.get();
-        if self.top.get() == oldest {
-            self.top.set(head);
-        } else {
-            // SAFETY: latent jobs are alive, and `oldest` is one.
-            let next = unsafe { (*oldest).next.get() };
-            // SAFETY: `oldest` is not the newest, so its `next` is latent too.
-            unsafe { (*next).prev.set(head) };
-            self.head.next.set(next);
-        }
-        // SAFETY: alive until reclaimed or done, says `push_job`'s caller; this thread does neither before the
-        // borrow ends.
-        Some(unsafe { &*oldest })
-    }
-
-    pub(crate) fn has_latent_job(&self) -> bool {
-        self.top.get() != &raw const self.head
     }
 
     // ----- tickets -----
@@ -581,7 +517,7 @@ impl Local {
     /// User code begins on this thread.
     pub(crate) fn begin_item(&self) {
         self.item_is_new.set(true);
-        self.set_countdown(FIRST);
+        self.latent().set_countdown(FIRST);
         self.advance_epoch();
     }
 

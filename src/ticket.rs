@@ -28,6 +28,7 @@
 //! separate latch object (a second allocation for one bit).
 
 use std::cell::Cell;
+use std::mem::MaybeUninit;
 use std::ptr;
 
 use crate::parker::{Parker, Unpark};
@@ -45,25 +46,54 @@ const DONE: u32 = 4;
 ///
 /// | field | who | when |
 /// |---|---|---|
-/// | `prev`, `next` | owner thread | while latent |
+/// | `prev` | owner thread | written at the push |
+/// | `next` | owner thread | written when a job is pushed above; unset before |
 /// | `ticket` | owner thread | written at promotion, read after `a`; unset before |
 /// | `execute` | owner; thief | written at the push, read by the winner of the claim |
+///
+/// What is unset is not even zeroed: each store counts in a fork.
 #[derive(Debug)]
 pub(crate) struct JobHeader {
     pub(crate) prev: Cell<*const JobHeader>,
-    pub(crate) next: Cell<*const JobHeader>,
-    pub(crate) ticket: Cell<*const Ticket>,
+    next: Cell<MaybeUninit<*const JobHeader>>,
+    ticket: Cell<MaybeUninit<*const Ticket>>,
     execute: unsafe fn(*const JobHeader),
 }
 
 impl JobHeader {
+    #[inline]
     pub(crate) const fn new(execute: unsafe fn(*const JobHeader)) -> Self {
         Self {
             prev: Cell::new(ptr::null()),
-            next: Cell::new(ptr::null()),
-            ticket: Cell::new(ptr::null()),
+            next: Cell::new(MaybeUninit::uninit()),
+            ticket: Cell::new(MaybeUninit::uninit()),
             execute,
         }
+    }
+
+    #[inline]
+    pub(crate) fn set_next(&self, next: *const JobHeader) {
+        self.next.set(MaybeUninit::new(next));
+    }
+
+    /// # Safety
+    ///
+    /// A job has been pushed above this one.
+    pub(crate) unsafe fn next(&self) -> *const JobHeader {
+        // SAFETY: set then.
+        unsafe { self.next.get().assume_init() }
+    }
+
+    pub(crate) fn set_ticket(&self, ticket: *const Ticket) {
+        self.ticket.set(MaybeUninit::new(ticket));
+    }
+
+    /// # Safety
+    ///
+    /// The job has been promoted.
+    pub(crate) unsafe fn ticket(&self) -> *const Ticket {
+        // SAFETY: set then.
+        unsafe { self.ticket.get().assume_init() }
     }
 }
 

@@ -20,6 +20,7 @@ use std::thread;
 
 use crate::driver::Token;
 use crate::heartbeat::Beat;
+use crate::latent::Owner;
 use crate::local::{self, Local, Owned, Role, Turn};
 use crate::os::{self, Slice};
 use crate::processors::{ProcessorId, Woken, fence};
@@ -525,13 +526,14 @@ fn begin_computing(local: &Local) {
 /// Unwinds if the closure it belongs to has been cancelled.
 #[cold]
 #[inline(never)]
-pub(crate) fn beat(local: &Local) {
+pub(crate) fn beat(latent: Owner<'_>) {
+    let local = latent.local();
     let shared = &*local.shared;
     let now = os::now();
     let census = shared.processors.census();
     let offered = local.has_open_ticket();
     let (beat, is_long, may_yield) = local.look(now, |heartbeat| {
-        let beat = if local.has_latent_job() && !local.is_in_turn() {
+        let beat = if !local.latent().is_empty() && !local.is_in_turn() {
             heartbeat.decide(now, census, offered)
         } else {
             Beat::Nothing
@@ -564,13 +566,13 @@ pub(crate) fn beat(local: &Local) {
 
 /// Puts the oldest latent job on offer.
 fn promote(local: &Local) {
-    let Some(job) = local.take_oldest_job() else {
+    let Some(job) = local.latent().take_oldest() else {
         return;
     };
     let context = if crate::cancel::is_shielded() { std::ptr::null() } else { task::current() };
     let joiner = crate::sync::Arc::clone(&local.seat().parker);
     let ticket = crate::sync::Arc::new(Ticket::new(job, context.cast(), joiner));
-    job.ticket.set(crate::sync::Arc::into_raw(crate::sync::Arc::clone(&ticket)));
+    job.set_ticket(crate::sync::Arc::into_raw(crate::sync::Arc::clone(&ticket)));
     local.push_ticket(ticket);
     local.counters().promotions.add(1);
 }

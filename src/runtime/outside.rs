@@ -39,7 +39,7 @@ where
     // region (a region has a state installed, so it does not come here) or by the thread's end.
     let local = unsafe { &*local };
     let _region = Region::enter(local);
-    join_here(local, a, b)
+    join_here(local.latent(), a, b)
 }
 
 /// The part of a guest's time in which it forks.
