@@ -22,7 +22,7 @@ thread_local! {
 
 /// `join` on a thread without a state: takes one up for the time of the region.
 #[inline(never)]
-pub(crate) fn join<A, B, RA, RB>(a: A, b: B) -> (RA, RB)
+pub(crate) fn join<A, B, RA, RB>((a, b): (A, B)) -> (RA, RB)
 where
     A: FnOnce() -> RA + Send,
     B: FnOnce() -> RB + Send,
