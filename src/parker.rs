@@ -78,6 +78,10 @@ impl Parker {
     }
 
     /// Whether the token is there: the driver's question after it has registered its waker.
+    #[cfg_attr(
+        not(any(feature = "tokio", loom)),
+        expect(dead_code, reason = "asked by drivers that have events")
+    )]
     pub(crate) fn is_notified(&self) -> bool {
         self.futex.word.load(Acquire) == NOTIFIED
     }

@@ -231,7 +231,7 @@ fn abort_unwinds_a_running_closure_at_its_next_fork() {
         });
         begun.wait();
         closure.abort();
-        let error = runtime.block_on(closure).map(|()| ()).unwrap_err();
+        let error = runtime.block_on(closure).unwrap_err();
         assert!(error.is_cancelled(), "{error}");
         assert_eq!(drops.count(), 1);
     });
@@ -309,7 +309,7 @@ fn an_uncancellable_region_is_not_unwound() {
         });
         begun.wait();
         closure.abort();
-        assert!(runtime.block_on(closure).map(|()| ()).unwrap_err().is_cancelled());
+        assert!(runtime.block_on(closure).unwrap_err().is_cancelled());
         assert!(through.load(SeqCst));
     });
 }
@@ -335,7 +335,7 @@ fn a_swallowed_cancellation_comes_again() {
         });
         begun.wait();
         closure.abort();
-        assert!(runtime.block_on(closure).map(|()| ()).unwrap_err().is_cancelled());
+        assert!(runtime.block_on(closure).unwrap_err().is_cancelled());
         assert_eq!(swallowed.load(SeqCst), 3);
     });
 }

@@ -107,7 +107,7 @@ fn a_panic_reaches_the_handle_and_no_further() {
     at_each_size(|runtime| {
         for _ in 0..10 {
             let task = runtime.spawn(async { panic!("only mine") });
-            let error = runtime.block_on(task).map(|()| ()).unwrap_err();
+            let error = runtime.block_on(task).unwrap_err();
             assert!(error.is_panic() && !error.is_cancelled());
             assert!(error.to_string().contains("only mine"), "{error}");
             assert_eq!(*error.into_panic().downcast::<&str>().unwrap(), "only mine");

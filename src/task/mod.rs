@@ -12,7 +12,7 @@
 //! | `dropped`, `done` | before and after the future's destructor | that itself; `AbortHandle::is_finished` |
 //!
 //! *Runtime*: `Meta::runtime` may be dereferenced while the future exists. Every task whose future exists
-//! stands in the [registry](registry), and a runtime's memory is not freed before the registry holds none of
+//! stands in the [`registry`], and a runtime's memory is not freed before the registry holds none of
 //! its tasks. A task owns nothing of its runtime, so spawning touches no shared reference count.
 //!
 //! The header travels with stolen work: a promotion ticket carries a pointer to it. Whatever must be visible
