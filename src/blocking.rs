@@ -5,12 +5,13 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread;
 use std::time::Duration;
 
+use crate::lifecycle;
 use crate::runtime::context;
 use crate::scheduler::Shared;
 use crate::task::Runnable;
+use crate::task::contained::Contained;
 use crate::worker::run_hook;
 
 /// How long an idle thread waits for the next closure.
@@ -45,13 +46,20 @@ impl Pool {
             self.submitted.notify_one();
             return;
         }
-        if state.threads >= MOST_THREADS {
+        if state.threads >= MOST_THREADS || shared.is_closed() {
             return;
         }
         state.threads += 1;
         drop(state);
-        if let Err(error) = start(shared) {
-            self.state().threads -= 1;
+        if let Err(error) = lifecycle::start_thread(shared, "blocking", shared.config.stack_size, thread_main)
+        {
+            let mut state = self.state();
+            state.threads -= 1;
+            // Nobody would come for them: their handles say that they were cancelled.
+            let stranded =
+                if state.threads == 0 { std::mem::take(&mut state.queue) } else { VecDeque::new() };
+            drop(state);
+            drop(stranded);
             shared.lifecycle.report_spawn_failure(&error);
         }
     }
@@ -84,7 +92,10 @@ impl Pool {
             if let Some(closure) = state.queue.pop_front() {
                 drop(state);
                 // The closure catches its own panics; one of a waker's is reported by the panic hook.
-                let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| closure.run()));
+                let ran = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| closure.run()));
+                if let Err(payload) = ran {
+                    drop(Contained::new(payload));
+                }
                 state = self.state();
                 continue;
             }
@@ -101,23 +112,6 @@ impl Pool {
     }
 }
 
-fn start(shared: &Shared) -> std::io::Result<()> {
-    let shared = shared.arc().ok_or_else(|| std::io::Error::other("the runtime is being dropped"))?;
-    let mut builder = thread::Builder::new().name(format!("{}-blocking", shared.config.thread_name));
-    if let Some(size) = shared.config.stack_size {
-        builder = builder.stack_size(size);
-    }
-    shared.lifecycle.thread_started();
-    let spawned = builder.spawn({
-        let shared = Arc::clone(&shared);
-        move || thread_main(&shared)
-    });
-    if spawned.is_err() && shared.lifecycle.thread_ended() {
-        crate::lifecycle::finish(&shared, None);
-    }
-    spawned.map(drop)
-}
-
 fn thread_main(shared: &Arc<Shared>) {
     if let Some(mask) = &shared.config.unpinned {
         // A blocking thread inherits its parent's pin; kept, it would crowd that core, no worse.
@@ -128,7 +122,4 @@ fn thread_main(shared: &Arc<Shared>) {
     shared.blocking.run(shared);
     run_hook(shared.config.on_thread_stop.as_ref());
     drop(context);
-    if shared.lifecycle.thread_ended() {
-        crate::lifecycle::finish(shared, None);
-    }
 }

@@ -55,8 +55,8 @@ pub fn is_cancelled() -> bool {
 
 /// Runs `f` in a region in which a cancellation does not unwind this thread.
 ///
-/// For foreign frames that must not be unwound through: a C callback, say. Parts of `f` that other threads steal
-/// are shielded as well; they do not know which closure they belong to, so [`is_cancelled`] is `false` there.
+/// For foreign frames that must not be unwound through: a C callback, say. Meanwhile the thread offers none of
+/// its forks to others: `f` runs on this thread alone.
 pub fn uncancellable<R>(f: impl FnOnce() -> R) -> R {
     struct Shield;
     impl Drop for Shield {

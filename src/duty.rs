@@ -74,7 +74,7 @@ impl Duty {
         if had {
             *holder = Holder::Nobody;
             remote.set_role(Role::Worker);
-            self.set_active(false);
+            self.active.store(false, Relaxed);
         }
         had
     }
@@ -85,8 +85,12 @@ impl Duty {
         self.active.load(Relaxed)
     }
 
-    pub(crate) fn set_active(&self, active: bool) {
-        self.active.store(active, Relaxed);
+    /// Says whether the duty thread, if that is still the caller, may be waiting for a core.
+    pub(crate) fn set_active(&self, remote: &Arc<Remote>, active: bool) {
+        let holder = self.holder.lock();
+        if matches!(&*holder, Holder::Thread(r) if Arc::ptr_eq(r, remote)) {
+            self.active.store(active, Relaxed);
+        }
     }
 
     /// Unparks the thread for a shutdown.

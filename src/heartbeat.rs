@@ -87,7 +87,7 @@ impl Heartbeat {
             Some(_) if asked => self.countdown,
             Some(_) => {
                 let elapsed = now.saturating_sub(self.last_look).max(1);
-                (self.countdown * wanted / elapsed).clamp(1, self.countdown * GROWTH)
+                (self.countdown.saturating_mul(wanted) / elapsed).clamp(1, self.countdown * GROWTH)
             }
         };
         self.last_look = now;

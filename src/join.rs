@@ -15,8 +15,8 @@
 //! runs whatever it finds.)
 //!
 //! *Frame.* The job must not be freed under a thief. It leaves the scope of [`join_here`] in four ways, and in
-//! each nobody refers to it any more: popped while latent; reclaimed; done; or, if `a` unwinds, by the destructor
-//! of [`StackJob`], which does one of these three. Leaving it out frees frames under thieves.
+//! each nobody refers to it any more: popped while latent; reclaimed; done; or, if `a` unwinds, by the guard
+//! [`Unwinding`], which does one of these three. Leaving it out frees frames under thieves.
 
 use std::any::Any;
 use std::cell::UnsafeCell;
@@ -83,12 +83,10 @@ where
 }
 
 /// A half on its caller's stack.
-///
-/// Its destructor runs only if the caller unwinds: see *Frame*.
 #[repr(C)]
 struct StackJob<B, RB> {
     /// First, so that a pointer to the header is one to the job. `prev` pointing to the header itself says that
-    /// the half is settled: nobody has it, and the destructor has nothing to do.
+    /// the half is settled: nobody has it, and [`Unwinding`] has nothing to do.
     header: JobHeader,
     /// Moved out once, by whoever runs or drops the half.
     b: UnsafeCell<ManuallyDrop<B>>,
@@ -153,12 +151,10 @@ impl<B, RB> StackJob<B, RB> {
     /// The caller unwinds: pops, reclaims or waits, and drops the half or its result.
     #[cold]
     #[inline(never)]
-    fn abandon(&self) {
+    fn abandon(&self, latent: Owner<'_>) {
         if std::ptr::eq(self.header.prev.get(), &raw const self.header) {
             return;
         }
-        // SAFETY: used within this call only.
-        let latent = unsafe { local::latent() }.expect("a frame of `join` lies within its region");
         let reclaimed = latent.pop(&self.header) || {
             // SAFETY: neither settled nor latent, hence promoted.
             let ticket = unsafe { self.header.ticket() };
@@ -174,10 +170,18 @@ impl<B, RB> StackJob<B, RB> {
     }
 }
 
-impl<B, RB> Drop for StackJob<B, RB> {
-    #[inline]
+/// Settles the half if the caller unwinds. It keeps the list that the half was pushed to: user code may have left
+/// another one installed.
+struct Unwinding<'a, B, RB> {
+    latent: Owner<'a>,
+    job: &'a StackJob<B, RB>,
+}
+
+impl<B, RB> Drop for Unwinding<'_, B, RB> {
+    // Inlined into the landing pad, so that the guard lives in registers and a fork does not store it.
+    #[inline(always)]
     fn drop(&mut self) {
-        self.abandon();
+        self.job.abandon(self.latent);
     }
 }
 
@@ -190,10 +194,10 @@ where
     RA: Send,
     RB: Send,
 {
-    // If `a` or a beat unwinds, the job's destructor settles what becomes of it; else it is forgotten.
     let job = StackJob::new(b);
+    let unwinding = Unwinding { latent, job: &job };
     // SAFETY: *Frame*.
-    if unsafe { latent.push(&raw const job.header) } {
+    if unsafe { latent.push((&raw const job).cast()) } {
         crate::worker::beat(latent);
     }
     let ra = a();
@@ -204,11 +208,11 @@ where
         }
         // SAFETY: popped while latent: nobody else has seen the job.
         let b = unsafe { job.take() };
-        mem::forget(job);
+        mem::forget(unwinding);
         (ra, b())
     } else {
         let rb = finish_promoted(latent, &job);
-        mem::forget(job);
+        mem::forget(unwinding);
         (ra, rb.unwrap_or_else(|payload| resume_unwind(payload)))
     }
 }

@@ -154,22 +154,22 @@ impl<'a> Owner<'a> {
         ptr::eq(self.jobs.top.get(), &raw const self.jobs.head)
     }
 
-    /// Takes the oldest job out of the list.
-    pub(crate) fn take_oldest(self) -> Option<&'a JobHeader> {
+    /// Takes the oldest job out of the list. A raw pointer, for it leads to the whole job and not to the header
+    /// alone; alive until the job is reclaimed or done, which is up to this thread.
+    pub(crate) fn take_oldest(self) -> Option<*const JobHeader> {
         if self.is_empty() {
             return None;
         }
         let head = &raw const self.jobs.head;
         // SAFETY: the list is not empty, so `head` has a next.
         let oldest = unsafe { self.jobs.head.next() };
-        // SAFETY: latent jobs are alive until they are popped, and then until they are reclaimed or done; this
-        // thread does neither before the borrow ends.
-        let oldest = unsafe { &*oldest };
         if ptr::eq(self.jobs.top.get(), oldest) {
             self.jobs.top.set(head);
         } else {
+            // SAFETY: latent jobs are alive.
+            let header = unsafe { &*oldest };
             // SAFETY: it is not the newest, so it has a next, which is latent too.
-            let next = unsafe { oldest.next() };
+            let next = unsafe { header.next() };
             // SAFETY: latent, hence alive.
             unsafe { &*next }.prev.set(head);
             self.jobs.head.set_next(next);

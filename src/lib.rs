@@ -32,6 +32,7 @@
 //! 5. `task`: futures and closures as heap objects. `cancel`.
 //! 6. `local`, `scheduler`, `worker`, `watchdog`, `blocking`: a thread's state, what threads share, their loop.
 //! 7. `runtime`, `lifecycle`: making, using and ending it all. `metrics`. `os`.
+//! 8. `hyper`, `serve`: HTTP on it. `model`: the loom models.
 
 // The models use a part of each protocol's vocabulary.
 #![cfg_attr(loom, allow(dead_code))]

@@ -4,11 +4,12 @@
 //!    is closed; shutdown closes, then looks through the registry. One of the two sees the other.
 //! 2. *Call back*: closures that run are aborted, so that they unwind at their next fork; every sleeping thread
 //!    is unparked, and everyone leaves the driver. A thread ends when it comes back to its loop.
-//! 3. *Wait* until all threads have ended, or the time is up.
-//! 4. *Drop the tasks*, with the driver's context entered and outside any turn: each is woken, which puts it
-//!    into a queue, and every queue is emptied. Repeated until the registry holds none, since destructors may
-//!    spawn and wake. Timers and sockets of tokio keep their wakers, and hence the tasks, alive: so this comes
-//!    before
+//! 3. *Drop the tasks*, with the runtime entered and outside any turn: each is woken, which puts it into a
+//!    queue, and every queue is emptied; a task that runs is left alone. *Wait* until all threads have ended, or
+//!    the time is up, and now and then drop tasks again and turn the driver: a thread may be waiting, in a
+//!    `block_on` say, for a task that was still running or was spawned since, or for a timer.
+//! 4. Drop tasks until the registry holds none. Timers and sockets of tokio keep their wakers, and hence the
+//!    tasks, alive: so this comes before
 //! 5. *the driver's end*, on a thread that is in no runtime.
 //!
 //! If the time is up at step 3, threads that are still in user code keep the runtime's memory alive; the last
@@ -20,12 +21,16 @@
 use std::io;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
 use crate::runtime::context;
 use crate::scheduler::Shared;
 use crate::task::{Runnable, registry};
+
+/// How often shutdown drops tasks again while it waits for threads.
+const DROP_PERIOD: Duration = Duration::from_millis(10);
 
 /// Whether a runtime still accepts work, and how many threads it has.
 #[derive(Debug, Default)]
@@ -53,40 +58,33 @@ impl Lifecycle {
         self.threads.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// How many threads there are, of any kind.
-    pub(crate) fn threads(&self) -> usize {
-        self.count().alive
-    }
-
-    pub(crate) fn thread_started(&self) {
-        self.count().alive += 1;
-    }
-
     /// Returns whether the caller was the last one, and must finish the runtime.
     #[must_use]
-    pub(crate) fn thread_ended(&self) -> bool {
+    fn thread_ended(&self) -> bool {
         let mut count = self.count();
         count.alive -= 1;
         self.ended.notify_all();
         count.alive == 0 && count.abandoned
     }
 
-    /// Step 3; `false` if the time was up first, and the threads have been left to themselves.
-    fn wait(&self, deadline: Option<Instant>) -> bool {
+    /// Step 3; `false` if the time was up first, and the threads have been left to themselves. `meanwhile` is
+    /// called every [`DROP_PERIOD`], without the lock.
+    fn wait(&self, deadline: Option<Instant>, meanwhile: impl Fn()) -> bool {
         let mut count = self.count();
         while count.alive > 0 {
-            let left = deadline.map(|d| d.saturating_duration_since(Instant::now()));
-            count = match left {
-                Some(Duration::ZERO) => {
-                    count.abandoned = true;
-                    return false;
-                }
-                Some(left) => {
-                    let waited = self.ended.wait_timeout(count, left);
-                    waited.unwrap_or_else(PoisonError::into_inner).0
-                }
-                None => self.ended.wait(count).unwrap_or_else(PoisonError::into_inner),
-            };
+            let left = deadline.map_or(DROP_PERIOD, |d| d.saturating_duration_since(Instant::now()));
+            if left.is_zero() {
+                count.abandoned = true;
+                return false;
+            }
+            let waited = self.ended.wait_timeout(count, left.min(DROP_PERIOD));
+            let (next, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
+            count = next;
+            if timeout.timed_out() {
+                drop(count);
+                meanwhile();
+                count = self.count();
+            }
         }
         true
     }
@@ -103,9 +101,43 @@ impl Lifecycle {
     }
 }
 
+/// Starts a thread of the runtime, which counts as alive until `body` has returned or unwound.
+///
+/// # Errors
+///
+/// The system refused it, or the runtime's last reference is going.
+pub(crate) fn start_thread(
+    shared: &Shared,
+    name: &str,
+    stack_size: Option<usize>,
+    body: impl FnOnce(&Arc<Shared>) + Send + 'static,
+) -> io::Result<Thread> {
+    let shared = shared.arc().ok_or_else(|| io::Error::other("the runtime is being dropped"))?;
+    let mut builder = thread::Builder::new().name(format!("{}-{name}", shared.config.thread_name));
+    if let Some(size) = stack_size {
+        builder = builder.stack_size(size);
+    }
+    shared.lifecycle.count().alive += 1;
+    // Dropped on the thread, or here if it is refused.
+    let alive = Alive(shared);
+    let spawned = builder.spawn(move || body(&alive.0))?;
+    Ok(spawned.thread().clone())
+}
+
+/// A thread that counts as alive.
+struct Alive(Arc<Shared>);
+
+impl Drop for Alive {
+    fn drop(&mut self) {
+        if self.0.lifecycle.thread_ended() {
+            finish(&self.0, None);
+        }
+    }
+}
+
 /// Steps 1 to 5. `None` waits for as long as it takes.
 pub(crate) fn shut_down(shared: &Shared, timeout: Option<Duration>) {
-    let deadline = timeout.map(|timeout| Instant::now() + timeout);
+    let deadline = timeout.and_then(deadline_after);
     shared.lifecycle.closed.store(true, SeqCst);
     registry::abort_closures(shared);
     for seat in shared.processors.sleepers() {
@@ -118,16 +150,48 @@ pub(crate) fn shut_down(shared: &Shared, timeout: Option<Duration>) {
     let inside = context::is_own_thread(shared);
     // A thread of the pool cannot wait for itself: it leaves the rest to the last one.
     let deadline = if inside { Some(Instant::now()) } else { deadline };
-    if shared.lifecycle.wait(deadline) {
+    drop_entered(shared);
+    let meanwhile = || {
+        drop_entered(shared);
+        take_turn(shared);
+    };
+    if shared.lifecycle.wait(deadline, meanwhile) {
         let left = deadline.map(|d| d.saturating_duration_since(Instant::now()));
         finish(shared, left);
     }
 }
 
+fn drop_entered(shared: &Shared) {
+    let _entered = shared.arc().map(|shared| context::Entered::new(&shared));
+    drop_waiting_tasks(shared);
+}
+
+/// Lets events come that a thread may be waiting for in a `block_on`, now that no worker sits in the driver. On a
+/// thread of its own: this one may be inside somebody else's runtime, where tokio refuses a turn.
+fn take_turn(shared: &Shared) {
+    thread::scope(|scope| {
+        let turn = || {
+            if let Some(token) = shared.driver.try_enter() {
+                token.turn();
+            }
+        };
+        // A panic in there is a waker's, and has been reported; without a thread there is no turn this time.
+        if let Ok(thread) = thread::Builder::new().spawn_scoped(scope, turn) {
+            let _ = thread.join();
+        }
+    });
+}
+
+/// `None` if that is too far away to be told.
+fn deadline_after(timeout: Duration) -> Option<Instant> {
+    Instant::now().checked_add(timeout)
+}
+
 /// Steps 4 and 5: all threads have ended.
 pub(crate) fn finish(shared: &Shared, timeout: Option<Duration>) {
-    let entered = shared.driver.get().enter();
-    drop_tasks(shared, timeout.map(|timeout| Instant::now() + timeout));
+    // What destructors spawn must find this runtime, which refuses it, and not start a global one.
+    let entered = shared.arc().map(|shared| context::Entered::new(&shared));
+    drop_tasks(shared, timeout.and_then(deadline_after));
     drop(entered);
     shared.driver.get().shutdown(timeout);
 }
@@ -135,20 +199,26 @@ pub(crate) fn finish(shared: &Shared, timeout: Option<Duration>) {
 /// Step 4.
 pub(crate) fn drop_tasks(shared: &Shared, deadline: Option<Instant>) {
     loop {
-        let wakers = registry::wakers(shared);
-        let all_gone = wakers.is_empty();
-        for waker in wakers {
-            waker.wake();
-        }
-        while let Some(runnable) = next_queued(shared) {
-            drop(runnable);
-        }
+        let all_gone = drop_waiting_tasks(shared);
         if all_gone || deadline.is_some_and(|d| Instant::now() >= d) {
             return;
         }
         // A task that a foreign thread is just spawning is in the registry, but not yet in a queue.
         std::thread::yield_now();
     }
+}
+
+/// Drops every task that is not running; `true` if there was none.
+fn drop_waiting_tasks(shared: &Shared) -> bool {
+    let wakers = registry::wakers(shared);
+    let none = wakers.is_empty();
+    for waker in wakers {
+        waker.wake();
+    }
+    while let Some(runnable) = next_queued(shared) {
+        drop(runnable);
+    }
+    none
 }
 
 fn next_queued(shared: &Shared) -> Option<Runnable> {

@@ -10,8 +10,9 @@
 //! | `latent` | see [`LatentJobs`] | owner; anyone asks |
 //! | `tickets`, `tasks` | owner pushes and pops; anyone steals | anyone |
 //! | `lifo` | owner swaps in and out; anyone swaps out | anyone |
-//! | `epoch` | owner: odd while user code runs | watchdog |
-//! | `role` | owner; the watchdog takes the duty away | owner |
+//! | `epoch` | owner: odd while an item of work runs | watchdog, searching threads |
+//! | `role` | at the start; whoever takes the duty away | anyone |
+//! | `clock` | owner, once | watchdog |
 //! | `counters` | owner (load, store) | metrics |
 
 use std::cell::{Cell, RefCell};
@@ -149,7 +150,7 @@ impl Drop for Remote {
 }
 
 /// Repeats a steal that lost a race.
-fn steal<T>(mut attempt: impl FnMut() -> Steal<T>) -> Option<T> {
+pub(crate) fn steal<T>(mut attempt: impl FnMut() -> Steal<T>) -> Option<T> {
     loop {
         match attempt() {
             Steal::Success(item) => return Some(item),
@@ -184,6 +185,8 @@ pub(crate) struct Local {
     tickets: Deque<Arc<Ticket>>,
     tasks: Deque<Runnable>,
     lifo_streak: Cell<u32>,
+    /// A guest's regions on this thread's stack.
+    regions: Cell<u32>,
     turn: Cell<Turn>,
     slice: Cell<Option<Slice>>,
     /// The duty thread's count of wake-ups in a row at which no worker computed.
@@ -202,6 +205,8 @@ thread_local! {
     /// The latent jobs of this thread, if it has a state now. No destructor and no initialiser: a join looks here
     /// first, and needs no more.
     static LATENT: Cell<*const LatentJobs> = const { Cell::new(ptr::null()) };
+    /// The latent jobs of the guest whose region this thread is in.
+    static REGION: Cell<*const LatentJobs> = const { Cell::new(ptr::null()) };
     /// The state of a thread of the pool, also while another runtime is entered on it.
     static OWN: Cell<*const Local> = const { Cell::new(ptr::null()) };
 }
@@ -246,16 +251,59 @@ impl Installed {
         let latent = unsafe { local.as_ref() }.map_or(ptr::null(), |local| &raw const local.remote.latent);
         Self(LATENT.replace(latent))
     }
-
-    /// No state: forks and wakes go to whatever runtime is entered.
-    pub(crate) fn none() -> Self {
-        Self(LATENT.replace(ptr::null()))
-    }
 }
 
 impl Drop for Installed {
     fn drop(&mut self) {
         LATENT.set(self.0);
+    }
+}
+
+/// No state, until dropped: forks and wakes go to whatever runtime is entered.
+///
+/// Unlike [`Installed`] it may be dropped anywhere, for users hold it: it takes back only what is still there.
+#[derive(Debug)]
+pub(crate) struct Aside(*const LatentJobs);
+
+impl Aside {
+    pub(crate) fn new() -> Self {
+        Self(LATENT.replace(ptr::null()))
+    }
+}
+
+impl Drop for Aside {
+    fn drop(&mut self) {
+        let own = with_own(|own| own.map_or(ptr::null(), |own| &raw const own.remote.latent));
+        let is_there = self.0 == own || self.0 == REGION.get();
+        LATENT.set(if is_there { self.0 } else { ptr::null() });
+    }
+}
+
+/// Makes a guest's state the installed one until dropped: a region.
+pub(crate) struct InRegion<'a> {
+    local: &'a Local,
+    outer: *const LatentJobs,
+    _installed: Installed,
+}
+
+impl<'a> InRegion<'a> {
+    pub(crate) fn enter(local: &'a Local) -> Self {
+        local.regions.set(local.regions.get() + 1);
+        local.begin_item();
+        Self {
+            local,
+            outer: REGION.replace(&raw const local.remote.latent),
+            // SAFETY: borrowed for longer than the guard lives; a `Local` is this thread's.
+            _installed: unsafe { Installed::new(local) },
+        }
+    }
+}
+
+impl Drop for InRegion<'_> {
+    fn drop(&mut self) {
+        REGION.set(self.outer);
+        self.local.end_item();
+        self.local.regions.set(self.local.regions.get() - 1);
     }
 }
 
@@ -308,6 +356,7 @@ impl Local {
             tickets,
             tasks,
             lifo_streak: Cell::new(0),
+            regions: Cell::new(0),
             turn: Cell::new(Turn::Outside),
             slice: Cell::new(None),
             quiet: Cell::new(0),
@@ -391,6 +440,15 @@ impl Local {
 
     /// The next task of this thread's own.
     pub(crate) fn pop_task(&self) -> Option<Runnable> {
+        let task = self.pop_next_task();
+        if task.is_some() && self.remote.has_tasks() {
+            // What is left behind this one may be stranded by it.
+            self.shared.watchdog.ensure(&self.shared);
+        }
+        task
+    }
+
+    fn pop_next_task(&self) -> Option<Runnable> {
         let streak = self.lifo_streak.get();
         if streak < LIFO_STREAK
             && let Some(task) = take(&self.remote.lifo)
@@ -447,7 +505,8 @@ impl Local {
     /// Whether tasks woken here should be queued here: the thread will come back to its queue soon.
     pub(crate) fn takes_tasks(&self) -> bool {
         match self.remote.role() {
-            Role::Worker => !self.remote.will_be_long(),
+            // Asleep in the driver it has no processor, but takes the events.
+            Role::Worker => self.is_parked_in_turn() || !self.remote.will_be_long(),
             Role::Duty => true,
             Role::Guest => false,
         }
@@ -514,6 +573,16 @@ impl Local {
         }
     }
 
+    /// Whether a guest is in no region: its state may go.
+    pub(crate) fn is_unused(&self) -> bool {
+        self.regions.get() == 0
+    }
+
+    /// Makes the state of this thread of the pool the installed one, whatever was left behind.
+    pub(crate) fn reinstall(&self) {
+        LATENT.set(&raw const self.remote.latent);
+    }
+
     /// User code begins on this thread.
     pub(crate) fn begin_item(&self) {
         self.item_is_new.set(true);
@@ -570,6 +639,10 @@ impl Threads {
             copy.1.clone_from(&list);
             copy.0 = self.version.load(Acquire);
         }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.list.lock().len()
     }
 
     /// A copy.

@@ -246,7 +246,8 @@ impl Processors {
             return Woken::Assigned;
         };
         // Out of the list first: a thread in the driver does not guard its processor against itself.
-        let sleeper = lists.sleepers.remove(place);
+        let mut sleeper = lists.sleepers.remove(place);
+        sleeper.in_driver = false;
         let Some(index) = lists.unguarded(seat.home()) else {
             lists.sleepers.push(sleeper);
             return Woken::Without;

@@ -20,13 +20,13 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use crossbeam_deque::{Injector, Steal};
+use crossbeam_deque::Injector;
 
 use crate::blocking::Pool;
 use crate::driver::DriverSlot;
 use crate::duty::Duty;
 use crate::lifecycle::Lifecycle;
-use crate::local::{self, Local, Role, Threads};
+use crate::local::{self, Local, Role, Threads, steal};
 use crate::metrics::{Counters, Metrics};
 use crate::os::Affinity;
 use crate::processors::{Processors, Wake, fence};
@@ -37,7 +37,7 @@ use crate::worker;
 
 /// How much queued work, in nanoseconds, is worth waking a sleeping core for.
 const WORTH_WAKING: u64 = 40_000;
-/// How many threads there may be beyond the workers before the next ones are started at leisure.
+/// How many threads with queues there may be beyond the workers before the next ones are started at leisure.
 const SOFT_CAP: usize = 64;
 /// What a poll is taken to cost before any was measured, in nanoseconds.
 const FIRST_MEAN_POLL: u64 = 1_000;
@@ -139,7 +139,10 @@ impl Shared {
         if self.is_worth_waking(local.tasks_len()) {
             self.wake_if_unattended();
         }
-        self.watchdog.ensure(self);
+        if !woken_while_running {
+            // A task pushed behind others is seen to when the next one is popped.
+            self.watchdog.ensure(self);
+        }
     }
 
     /// Submit for a task, from a thread that will not run it itself.
@@ -236,8 +239,7 @@ impl Shared {
     /// Beyond the soft cap threads are started one a tick of the watchdog. A hard cap would deadlock closures that
     /// wait for closures not yet begun.
     fn may_start_thread(&self) -> bool {
-        self.lifecycle.threads() < self.config.workers as usize + SOFT_CAP
-            || self.watchdog.is_current_thread()
+        self.threads.len() < self.config.workers as usize + SOFT_CAP || self.watchdog.is_current_thread()
     }
 
     /// The calling thread stops serving: makes sure that somebody sees to the driver and to ready tasks.
@@ -266,15 +268,15 @@ impl Shared {
     // ----- looking for work -----
 
     pub(crate) fn take_closure(&self) -> Option<Runnable> {
-        retry(|| self.closures.steal())
+        steal(|| self.closures.steal())
     }
 
     pub(crate) fn take_injected(&self) -> Option<Runnable> {
-        retry(|| self.injector.steal())
+        steal(|| self.injector.steal())
     }
 
     pub(crate) fn take_injected_batch(&self, local: &Local) -> Option<Runnable> {
-        retry(|| self.injector.steal_batch_and_pop(local.task_deque()))
+        steal(|| self.injector.steal_batch_and_pop(local.task_deque()))
     }
 
     /// Whether there is anything that an idle worker should run (Sleep 3).
@@ -357,16 +359,5 @@ impl Drop for Shared {
     /// the [task module](crate::task)).
     fn drop(&mut self) {
         crate::lifecycle::drop_tasks(self, None);
-    }
-}
-
-/// Repeats a steal that lost a race.
-fn retry(mut attempt: impl FnMut() -> Steal<Runnable>) -> Option<Runnable> {
-    loop {
-        match attempt() {
-            Steal::Success(runnable) => return Some(runnable),
-            Steal::Empty => return None,
-            Steal::Retry => std::hint::spin_loop(),
-        }
     }
 }

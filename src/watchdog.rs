@@ -18,34 +18,40 @@
 //! 2. look once more whether there is something to guard;
 //! 3. if so raise it and go on, else park.
 //!
-//! Whoever queues work without sending for anybody calls [`Watchdog::ensure`]: 1. the push, whose swap of the
-//! LIFO slot (SeqCst) or whose fence precedes 2. the read of `ticking` (SeqCst), 3. unpark if it is lowered. One
-//! of the two sees the other.
+//! Whoever leaves work queued without sending for anybody calls [`Watchdog::ensure`]: 1. the push, or the pop of
+//! the task before it; 2. the read of `ticking` (SeqCst); 3. unpark if it is lowered. The swap of the LIFO slot and
+//! the pop of a deque are SeqCst, and the injectors' pushes are followed by a fence, so one of the two sees the
+//! other. A push behind other tasks has no such order, hence the call after the pop.
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::OnceLock;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::SeqCst;
 use std::thread::{self, Thread};
 use std::time::Duration;
 
+use crate::lifecycle;
 use crate::local::{Remote, Role};
+use crate::os;
 use crate::processors::fence;
 use crate::scheduler::Shared;
+use crate::sync::Mutex;
 
 const SHORT_TICK: Duration = Duration::from_millis(1);
 const LONG_TICK: Duration = Duration::from_millis(10);
 /// After how many ticks with nothing to guard it stops ticking.
 const QUIET_TICKS: u32 = 3;
-/// A thread that used less CPU than this in a tick, in nanoseconds, may be asleep.
-const STANDSTILL: u64 = 50_000;
+/// It calls nothing of the user's: a small stack will do.
+const STACK_SIZE: usize = 256 * 1024;
+/// A thread that used less than one part in so many of a tick may be asleep, or napping.
+const STANDSTILL: u64 = 4;
 
 /// Whether the watchdog ticks, and how to wake it.
 #[derive(Debug, Default)]
 pub(crate) struct Watchdog {
     ticking: AtomicBool,
-    thread: OnceLock<Option<Thread>>,
+    /// `None` until it is first needed.
+    thread: Mutex<Option<Thread>>,
 }
 
 impl Watchdog {
@@ -62,61 +68,47 @@ impl Watchdog {
         if shared.is_closed() || self.ticking.swap(true, SeqCst) {
             return;
         }
-        let thread = self.thread.get_or_init(|| match start(shared) {
-            Ok(thread) => Some(thread),
-            Err(error) => {
-                shared.lifecycle.report_spawn_failure(&error);
-                None
-            }
-        });
-        if let Some(thread) = thread {
+        let mut thread = self.thread.lock();
+        if let Some(thread) = &*thread {
             thread.unpark();
+            return;
+        }
+        match lifecycle::start_thread(shared, "watchdog", Some(STACK_SIZE), thread_main) {
+            Ok(started) => *thread = Some(started),
+            Err(error) => {
+                // The next one who needs it tries again.
+                self.ticking.store(false, SeqCst);
+                shared.lifecycle.report_spawn_failure(&error);
+            }
         }
     }
 
     /// Whether the caller is the watchdog.
     pub(crate) fn is_current_thread(&self) -> bool {
-        let own = |thread: &Thread| thread.id() == thread::current().id();
-        matches!(self.thread.get(), Some(Some(thread)) if own(thread))
+        self.thread.lock().as_ref().is_some_and(|thread| thread.id() == thread::current().id())
     }
 
     /// Unparks it for a shutdown.
     pub(crate) fn release(&self) {
-        if let Some(Some(thread)) = self.thread.get() {
+        if let Some(thread) = &*self.thread.lock() {
             thread.unpark();
         }
     }
 }
 
-fn start(shared: &Shared) -> std::io::Result<Thread> {
-    let shared = shared.arc().ok_or_else(|| std::io::Error::other("the runtime is being dropped"))?;
-    shared.lifecycle.thread_started();
-    let spawned = thread::Builder::new()
-        .name(format!("{}-watchdog", shared.config.thread_name))
-        .stack_size(256 * 1024)
-        .spawn({
-            let shared = Arc::clone(&shared);
-            move || {
-                if let Some(mask) = &shared.config.unpinned {
-                    // Pinned to a busy core it would come late; nothing else hangs on it.
-                    let _ = mask.apply();
-                }
-                Ticker::default().run(&shared);
-                if shared.lifecycle.thread_ended() {
-                    crate::lifecycle::finish(&shared, None);
-                }
-            }
-        });
-    if spawned.is_err() && shared.lifecycle.thread_ended() {
-        crate::lifecycle::finish(&shared, None);
+fn thread_main(shared: &Arc<Shared>) {
+    if let Some(mask) = &shared.config.unpinned {
+        // Pinned to a busy core it would come late; nothing else hangs on it.
+        let _ = mask.apply();
     }
-    Ok(spawned?.thread().clone())
+    Ticker::default().run(shared);
 }
 
 /// What was seen of a thread at the tick before.
 #[derive(Debug)]
 struct Seen {
     epoch: u64,
+    at: u64,
     cpu_time: Option<u64>,
     tick: u64,
 }
@@ -135,8 +127,9 @@ impl Ticker {
             thread::park_timeout(interval);
             shared.retired.watchdog_ticks.add_shared(1);
             let busy = self.look(shared);
+            // As a rule somebody is on the way already. If a thread was refused, nobody is.
+            shared.cover();
             if work_waits(shared) {
-                // As a rule somebody is on the way. If the system had refused a thread, nobody is.
                 shared.wake_if_unattended();
             }
             interval = if busy { SHORT_TICK } else { (interval * 2).min(LONG_TICK) };
@@ -174,14 +167,15 @@ impl Ticker {
                 continue;
             }
             let cpu_time = remote.clock().and_then(|clock| clock.cpu_time());
-            let now = Seen { epoch, cpu_time, tick: self.tick };
+            let seen = Seen { epoch, at: os::now(), cpu_time, tick: self.tick };
             busy |= !remote.seat.is_computing();
-            let before = self.seen.insert(Arc::as_ptr(&remote), now);
+            let before = self.seen.insert(Arc::as_ptr(&remote), seen);
             let Some(before) = before.filter(|b| b.epoch == epoch && b.tick + 1 == self.tick) else {
                 continue;
             };
             let used = cpu_time.zip(before.cpu_time).map(|(now, then)| now.saturating_sub(then));
-            found_stuck(shared, &remote, used);
+            let still = used.is_some_and(|used| used * STANDSTILL < os::now() - before.at);
+            found_stuck(shared, &remote, still);
         }
         // Entries of threads that are gone, or have moved on.
         let tick = self.tick;
@@ -190,8 +184,8 @@ impl Ticker {
     }
 }
 
-/// A thread has been in one piece of user code for a tick, and has `used` so much CPU in it.
-fn found_stuck(shared: &Shared, remote: &Arc<Remote>, used: Option<u64>) {
+/// A thread has been in one piece of user code for a tick, and has used hardly any CPU in it if it stands `still`.
+fn found_stuck(shared: &Shared, remote: &Arc<Remote>, still: bool) {
     if remote.role() == Role::Duty {
         pass_tasks_on(shared, remote);
         if shared.duty.resign(remote) {
@@ -222,7 +216,6 @@ fn found_stuck(shared: &Shared, remote: &Arc<Remote>, used: Option<u64>) {
     if shared.processors.census().idle > 0 || !work_waits(shared) {
         return;
     }
-    let still = used.is_some_and(|used| used < STANDSTILL);
     let asleep = still && remote.clock().is_some_and(|clock| clock.is_asleep());
     if asleep && shared.processors.release(&remote.seat) {
         shared.retired.hand_overs.add_shared(1);
@@ -246,7 +239,5 @@ fn work_waits(shared: &Shared) -> bool {
 
 /// Whether there is something to guard: see the [module](self).
 fn needs_guard(shared: &Shared) -> bool {
-    let census = shared.processors.census();
-    let uncovered = !shared.driver.is_covered() && census.idle < census.total;
-    uncovered || work_waits(shared) || shared.threads.all().iter().any(|t| t.has_tasks())
+    !shared.driver.is_covered() || work_waits(shared) || shared.threads.all().iter().any(|t| t.has_tasks())
 }

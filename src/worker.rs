@@ -21,11 +21,13 @@ use std::thread;
 use crate::driver::Token;
 use crate::heartbeat::Beat;
 use crate::latent::Owner;
+use crate::lifecycle;
 use crate::local::{self, Local, Owned, Role, Turn};
 use crate::os::{self, Slice};
 use crate::processors::{ProcessorId, Woken, fence};
 use crate::runtime::{Hook, context};
 use crate::scheduler::Shared;
+use crate::task::contained::Contained;
 use crate::task::{self, Runnable};
 use crate::ticket::{Claim, Ticket};
 
@@ -84,69 +86,48 @@ enum Rested {
 ///
 /// # Errors
 ///
-/// The system refused it.
+/// See [`lifecycle::start_thread`].
 pub(crate) fn start(shared: &Shared, processor: Option<ProcessorId>) -> io::Result<()> {
-    // A runtime whose last reference is going has no use for threads.
-    let Some(shared) = shared.arc() else {
-        return Ok(());
-    };
-    let name = match processor {
-        Some(p) => format!("{}-{p}", shared.config.thread_name),
-        None => format!("{}-duty", shared.config.thread_name),
-    };
-    let mut builder = thread::Builder::new().name(name);
-    if let Some(size) = shared.config.stack_size {
-        builder = builder.stack_size(size);
-    }
-    shared.lifecycle.thread_started();
-    let spawned = builder.spawn({
-        let shared = Arc::clone(&shared);
-        move || thread_main(shared, processor)
-    });
-    if spawned.is_err() && shared.lifecycle.thread_ended() {
-        crate::lifecycle::finish(&shared, None);
-    }
-    spawned.map(drop)
+    let name = processor.map_or_else(|| "duty".into(), |p| p.to_string());
+    let size = shared.config.stack_size;
+    lifecycle::start_thread(shared, &name, size, move |shared| thread_main(shared, processor)).map(drop)
 }
 
-fn thread_main(shared: Arc<Shared>, processor: Option<ProcessorId>) {
-    let ended = Ended(Arc::clone(&shared));
+fn thread_main(shared: &Arc<Shared>, processor: Option<ProcessorId>) {
     let role = if processor.is_some() { Role::Worker } else { Role::Duty };
-    let local = Local::new(Arc::clone(&shared), role);
+    let local = Local::new(Arc::clone(shared), role);
     // SAFETY: `local` is boxed, belongs to this thread and is dropped after the guard.
     let installed = unsafe { Owned::new(&raw const *local) };
-    let context = context::Entered::own_thread(&shared);
-    match processor {
-        Some(p) => shared.processors.sit_down(local.seat(), p),
-        None => shared.duty.take_up(&local.remote),
-    }
-    run_hook(shared.config.on_thread_start.as_ref());
+    let context = context::Entered::own_thread(shared);
     let worker = Worker::new(&local);
-    worker.run(processor.map(|_| Searching(())));
+    match processor {
+        Some(p) => {
+            shared.processors.sit_down(local.seat(), p);
+            worker.run(worker.run_start_hook(Searching(())));
+        }
+        None => {
+            if let Some(mask) = &shared.config.unpinned {
+                // Started by a worker, whose pin it inherits; kept, it would wait for that one core.
+                let _ = mask.apply();
+            }
+            shared.duty.take_up(&local.remote);
+            run_hook(shared.config.on_thread_start.as_ref());
+            worker.run(None);
+        }
+    }
     worker.retire();
     run_hook(shared.config.on_thread_stop.as_ref());
     drop(context);
     drop(installed);
     drop(local);
-    drop(shared);
-    drop(ended);
-}
-
-/// Reports the thread's end, also if a hook unwinds.
-struct Ended(Arc<Shared>);
-
-impl Drop for Ended {
-    fn drop(&mut self) {
-        if self.0.lifecycle.thread_ended() {
-            crate::lifecycle::finish(&self.0, None);
-        }
-    }
 }
 
 /// Runs a user's hook; its panic is reported by the panic hook and goes no further.
 pub(crate) fn run_hook(hook: Option<&Hook>) {
-    if let Some(hook) = hook {
-        let _ = catch_unwind(AssertUnwindSafe(|| hook()));
+    if let Some(hook) = hook
+        && let Err(payload) = catch_unwind(AssertUnwindSafe(|| hook()))
+    {
+        drop(Contained::new(payload));
     }
 }
 
@@ -159,6 +140,18 @@ struct Worker<'a> {
 impl<'a> Worker<'a> {
     fn new(local: &'a Local) -> Self {
         Self { local, shared: &local.shared }
+    }
+
+    /// Runs the user's hook, which may take its time: the thread counts as computing meanwhile, and not as
+    /// searching, for which all others would wait.
+    fn run_start_hook(&self, searching: Searching) -> Option<Searching> {
+        if self.shared.config.on_thread_start.is_none() {
+            return Some(searching);
+        }
+        let _computing = Computing::begin();
+        searching.found(self.shared);
+        run_hook(self.shared.config.on_thread_start.as_ref());
+        None
     }
 
     fn run(&self, mut searching: Option<Searching>) {
@@ -241,11 +234,19 @@ impl<'a> Worker<'a> {
 
     fn take_turn(&self) {
         if let Some(token) = self.shared.driver.try_enter() {
-            self.local.set_turn(Turn::Passing);
-            token.turn();
-            self.local.set_turn(Turn::Outside);
+            self.in_turn(Turn::Passing, || token.turn());
             self.local.counters().driver_turns.add(1);
         }
+    }
+
+    /// Runs `f` inside the driver, where wakers and third-party code run: a panic of theirs, which has been
+    /// reported, ends the turn and no more.
+    fn in_turn(&self, turn: Turn, f: impl FnOnce()) {
+        self.local.set_turn(turn);
+        if let Err(payload) = catch_unwind(AssertUnwindSafe(f)) {
+            drop(Contained::new(payload));
+        }
+        self.local.set_turn(Turn::Outside);
     }
 
     /// Points 4 to 6.
@@ -348,8 +349,12 @@ impl<'a> Worker<'a> {
     /// is reported by the panic hook, and the worker goes on.
     fn run_user_code(&self, item: impl FnOnce()) {
         self.local.begin_item();
-        let _ = catch_unwind(AssertUnwindSafe(item));
+        if let Err(payload) = catch_unwind(AssertUnwindSafe(item)) {
+            drop(Contained::new(payload));
+        }
         self.local.end_item();
+        // Guards of other runtimes that user code has left behind are its own affair, this thread's state is not.
+        self.local.reinstall();
         if self.local.seat().is_computing() {
             // The watchdog or a beat found the item to be long.
             self.shared.processors.end_computing(self.local.seat());
@@ -413,20 +418,16 @@ impl<'a> Worker<'a> {
     }
 
     fn park_with(&self, token: &Token<'_>) {
-        self.local.set_turn(Turn::Parked);
-        let parked = catch_unwind(AssertUnwindSafe(|| token.park(&self.local.seat().parker)));
-        self.local.set_turn(Turn::Outside);
-        if parked.is_err() {
-            // A waker panicked in the driver: its panic has been reported, and the parker must be left.
-            self.local.seat().parker.leave_driver();
-        }
+        let parker = &self.local.seat().parker;
+        // It leaves the parker by itself, also when it unwinds.
+        self.in_turn(Turn::Parked, || token.park(parker));
     }
 
     /// One round of the duty: see [`duty`](crate::duty).
     fn do_duty(&self) {
         let (local, shared) = (self.local, self.shared);
         local.set_slice(Slice::Short);
-        shared.duty.set_active(true);
+        shared.duty.set_active(&local.remote, true);
         while let Some(task) = self.next_on_duty() {
             self.run_work(Work::Task(task));
             if shared.is_closed() || local.remote.role() != Role::Duty {
@@ -434,12 +435,12 @@ impl<'a> Worker<'a> {
             }
         }
         if self.hand_driver_back() {
-            shared.duty.set_active(false);
+            shared.duty.set_active(&local.remote, false);
             local.seat().parker.park();
         } else if let Some(token) = shared.driver.try_enter() {
             self.park_with(&token);
         } else {
-            shared.duty.set_active(false);
+            shared.duty.set_active(&local.remote, false);
             local.seat().parker.park();
         }
         local.counters().duty_wakeups.add(1);
@@ -479,7 +480,7 @@ fn run_half(shared: &Shared, claim: Claim) {
     let entered = unsafe { task::Entered::new(context) };
     let unpark = claim.run_with(|| drop(entered));
     if unpark == crate::parker::Unpark::NudgeDriver {
-        // A joiner that waits inside a turn of the driver.
+        // The joiner has seen that the half is done, has gone on, and is in the driver already.
         shared.driver.get().nudge();
     }
 }
@@ -533,7 +534,9 @@ pub(crate) fn beat(latent: Owner<'_>) {
     let census = shared.processors.census();
     let offered = local.has_open_ticket();
     let (beat, is_long, may_yield) = local.look(now, |heartbeat| {
-        let beat = if !local.latent().is_empty() && !local.is_in_turn() {
+        // A shielded or unwinding thread offers nothing: a cancellation must not unwind into it from a thief.
+        let may_offer = !local.is_in_turn() && !crate::cancel::is_shielded() && !thread::panicking();
+        let beat = if may_offer && !local.latent().is_empty() {
             heartbeat.decide(now, census, offered)
         } else {
             Beat::Nothing
@@ -569,10 +572,11 @@ fn promote(local: &Local) {
     let Some(job) = local.latent().take_oldest() else {
         return;
     };
-    let context = if crate::cancel::is_shielded() { std::ptr::null() } else { task::current() };
+    let context = task::current();
     let joiner = crate::sync::Arc::clone(&local.seat().parker);
     let ticket = crate::sync::Arc::new(Ticket::new(job, context.cast(), joiner));
-    job.set_ticket(crate::sync::Arc::into_raw(crate::sync::Arc::clone(&ticket)));
+    // SAFETY: alive until reclaimed or done, which is up to this thread.
+    unsafe { &*job }.set_ticket(crate::sync::Arc::into_raw(crate::sync::Arc::clone(&ticket)));
     local.push_ticket(ticket);
     local.counters().promotions.add(1);
 }
@@ -602,6 +606,9 @@ pub(crate) fn hand_over(local: &Local) {
         return;
     }
     if !shared.processors.release(local.seat()) {
+        if queued {
+            shared.notify_injected();
+        }
         return;
     }
     local.counters().hand_overs.add(1);

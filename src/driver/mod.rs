@@ -7,7 +7,7 @@
 //! At most one thread is inside the driver, the holder of the *token* ([`DriverSlot::try_enter`]); all others
 //! park on their own futexes. Somebody is always responsible for it:
 //!
-//! 1. a thread that goes to sleep with a processor takes the token if it is free;
+//! 1. a thread that goes to sleep with a processor takes the token if it is free and nobody else is serving;
 //! 2. a thread that is serving comes by regularly: it takes a turn without blocking every so many polls;
 //! 3. a thread that begins to compute, or gives its processor up, *covers* the driver if it was the last one
 //!    serving and the token is free: it wakes an idle worker, or else the duty thread, which does 1;
@@ -91,7 +91,7 @@ impl DriverSlot {
 
     /// Whether nobody need be sent: somebody holds the token, or there is nothing to hold it for.
     pub(crate) fn is_covered(&self) -> bool {
-        // Acquire is more than a hint needs; the decision that counts is made under the processors' lock.
+        // Acquire is more than a hint needs; what a stale look misses, rule 1 or rule 4 makes good.
         !self.driver.has_events() || self.occupied.load(Acquire)
     }
 
@@ -124,9 +124,16 @@ pub(crate) struct Token<'a>(&'a DriverSlot);
 impl Token<'_> {
     /// Parks in the driver until notified.
     pub(crate) fn park(&self, parker: &Parker) {
+        struct Leave<'a>(&'a Parker);
+        impl Drop for Leave<'_> {
+            fn drop(&mut self) {
+                self.0.leave_driver();
+            }
+        }
         if parker.enter_driver() {
+            // Also if a waker panics in there.
+            let _leave = Leave(parker);
             self.0.driver.park(parker);
-            parker.leave_driver();
         }
     }
 

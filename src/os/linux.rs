@@ -148,7 +148,7 @@ pub(crate) struct ThreadClock {
 }
 
 impl ThreadClock {
-    /// The calling thread's. Must not be asked after the thread has ended.
+    /// The calling thread's. Asked after the thread has ended, it knows nothing.
     pub(crate) fn current() -> Option<Self> {
         let mut clock = 0;
         // SAFETY: takes nothing and returns the calling thread.

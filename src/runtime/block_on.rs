@@ -23,6 +23,9 @@ use crate::worker;
 struct Unparker {
     woken: AtomicBool,
     parker: crate::sync::Arc<Parker>,
+    /// The runtime whose thread this is. A waker may act after `block_on` has returned, when the thread already
+    /// sits in its driver again: then the driver must be nudged, or the token would be swallowed.
+    owner: Option<Arc<Shared>>,
 }
 
 impl Unparker {
@@ -39,9 +42,14 @@ impl Wake for Unparker {
     fn wake_by_ref(self: &Arc<Self>) {
         // Release pairs with `take`.
         self.woken.store(true, Release);
-        let unpark = self.parker.unpark();
-        // A thread inside the driver is not in `block_on`: that is refused.
-        debug_assert_eq!(unpark, Unpark::Done);
+        match &self.owner {
+            Some(shared) => shared.driver.unpark(&self.parker),
+            // A thread of nobody's is never in a driver.
+            None => {
+                let unpark = self.parker.unpark();
+                debug_assert_eq!(unpark, Unpark::Done);
+            }
+        }
     }
 }
 
@@ -61,6 +69,7 @@ pub(crate) fn block_on<F: Future>(shared: &Arc<Shared>, future: F) -> F::Output 
                 || crate::sync::Arc::new(Parker::new()),
                 |own| crate::sync::Arc::clone(&own.seat().parker),
             ),
+            owner: own.map(|own| Arc::clone(&own.shared)),
         });
         let waker = Waker::from(Arc::clone(&unparker));
         let mut cx = Context::from_waker(&waker);

@@ -96,7 +96,7 @@ impl Builder {
     }
 
     /// Whether workers are bound to cores. By default only those of the global runtime are, where the system
-    /// supports it and there are no more workers than CPUs.
+    /// supports it and there are as many workers as CPUs.
     pub fn pinning(mut self, pinning: Pinning) -> Self {
         self.pinning = Some(pinning);
         self
@@ -196,9 +196,11 @@ impl Builder {
     fn pins(&self, workers: usize, allowed: Option<&Affinity>) -> io::Result<Vec<Affinity>> {
         let cpus = allowed.map(Affinity::cpus).unwrap_or_default();
         let fits = workers <= cpus.len();
+        // With fewer workers than CPUs, several such processes would all sit on the first ones.
+        let fills = workers == cpus.len();
         match self.pinning {
             Some(Pinning::None) => Ok(Vec::new()),
-            None if !self.global || !fits => Ok(Vec::new()),
+            None if !self.global || !fills => Ok(Vec::new()),
             Some(Pinning::Cores) if !fits => Err(invalid(format!(
                 "{workers} workers cannot be pinned to the {} CPUs this process may use: set `worker_threads` to \
                  that number or less, or `pinning` to none",

@@ -4,7 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 
 use crate::driver;
-use crate::local::{self, Installed};
+use crate::local::{self, Aside};
 use crate::runtime::global;
 use crate::scheduler::Shared;
 
@@ -20,7 +20,7 @@ thread_local! {
 pub(crate) struct Entered {
     key: u64,
     /// Another runtime's state steps aside.
-    _aside: Option<Installed>,
+    _aside: Option<Aside>,
     _driver: driver::Entered,
 }
 
@@ -31,7 +31,7 @@ impl Entered {
         // At the end of a thread the stack may be gone: then nothing is current, and nothing need be taken back.
         let _ = STACK.try_with(|stack| stack.borrow_mut().push((key, Arc::clone(shared))));
         let foreign = local::with(|local| local.is_some_and(|local| !shared.owns(local)));
-        Self { key, _aside: foreign.then(Installed::none), _driver: shared.driver.get().enter() }
+        Self { key, _aside: foreign.then(Aside::new), _driver: shared.driver.get().enter() }
     }
 
     /// On a thread that the runtime itself has made.

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use super::context;
 use crate::join::join_here;
-use crate::local::{Installed, Local, Role};
+use crate::local::{InRegion, Local, Role};
 use crate::runtime::global;
 use crate::scheduler::Shared;
 
@@ -35,41 +35,39 @@ where
         let ra = a();
         return (ra, b());
     };
-    // SAFETY: boxed, kept by this thread until it ends, and dropped only by `guest_of` on a thread that is in no
-    // region (a region has a state installed, so it does not come here) or by the thread's end.
+    // SAFETY: boxed, and dropped only by `drop_closed`, which spares states in a region, or at the thread's end.
     let local = unsafe { &*local };
-    let _region = Region::enter(local);
+    let _processor = GiveUp(local);
+    let _region = InRegion::enter(local);
     join_here(local.latent(), a, b)
 }
 
-/// The part of a guest's time in which it forks.
-struct Region<'a> {
-    local: &'a Local,
-    _installed: Installed,
-}
+/// Gives up, after the region, the processor that a guest may have got after a wait.
+struct GiveUp<'a>(&'a Local);
 
-impl<'a> Region<'a> {
-    fn enter(local: &'a Local) -> Self {
-        local.begin_item();
-        Self {
-            local,
-            // SAFETY: alive, in place and this thread's, as the caller has argued; the guard ends before.
-            _installed: unsafe { Installed::new(local) },
-        }
+impl Drop for GiveUp<'_> {
+    fn drop(&mut self) {
+        crate::worker::hand_over(self.0);
     }
 }
 
-impl Drop for Region<'_> {
-    fn drop(&mut self) {
-        self.local.end_item();
-        // A guest has a processor only if it got one after a wait.
-        crate::worker::hand_over(self.local);
+/// Lets go of states of runtimes that have ended. They go outside the borrow: the last reference to a runtime
+/// drops its tasks.
+#[expect(clippy::vec_box, reason = "a `Local` must not move when the vector grows")]
+fn drop_closed(guests: &RefCell<Vec<Box<Local>>>) {
+    if guests.borrow().iter().any(|local| local.shared.is_closed()) {
+        let all = guests.take();
+        let (closed, open) =
+            all.into_iter().partition::<Vec<_>, _>(|local| local.shared.is_closed() && local.is_unused());
+        guests.replace(open);
+        drop(closed);
     }
 }
 
 fn guest_of(shared: &Arc<Shared>) -> Option<*const Local> {
     GUESTS
         .try_with(|guests| {
+            drop_closed(guests);
             let mut guests = guests.borrow_mut();
             if let Some(local) = guests.iter().find(|local| shared.owns(local)) {
                 return &raw const **local;

@@ -11,7 +11,7 @@
 //! | `aborted` | anyone (`abort`) | the poll; forks of the closure |
 //! | `dropped`, `done` | before and after the future's destructor | that itself; `AbortHandle::is_finished` |
 //!
-//! *Runtime*: `Meta::runtime` may be dereferenced while the future exists. Every task whose future exists
+//! *Runtime*: `Meta::runtime` may be dereferenced while the future exists, and no longer. Every task whose future exists
 //! stands in the [`registry`], and a runtime's memory is not freed before the registry holds none of
 //! its tasks. A task owns nothing of its runtime, so spawning touches no shared reference count.
 //!
@@ -19,7 +19,7 @@
 //! in a stolen half (cancellation today) belongs in here.
 
 mod abort;
-mod contained;
+pub(crate) mod contained;
 mod error;
 mod id;
 mod join_handle;
@@ -46,6 +46,7 @@ use std::task::{Context, Poll};
 use async_task::{Builder, ScheduleInfo, WithInfo};
 
 use crate::cancel::Cancelled;
+use crate::local;
 use crate::scheduler::Shared;
 use contained::Contained;
 
@@ -273,13 +274,24 @@ where
 /// async-task's schedule function: where a task goes that has become ready.
 fn schedule(runnable: Runnable, info: ScheduleInfo) {
     let meta = runnable.metadata();
-    // SAFETY: *Runtime*: a task is scheduled only while its future exists.
+    let kind = meta.kind;
+    // SAFETY: *Runtime*: a task is scheduled only while its future exists. Once it is queued that may end at any
+    // moment, so from there on something else must keep the runtime: this thread's state does if it belongs to it,
+    // otherwise a reference of our own.
     let shared = unsafe { meta.runtime.as_ref() };
-    match meta.kind {
+    let keeps = local::with(|local| local.is_some_and(|local| shared.owns(local)));
+    let reference = if keeps { None } else { shared.arc() };
+    if !keeps && reference.is_none() {
+        // The last reference is going, and with it all tasks: nobody need be woken for this one.
+        shared.injector.push(runnable);
+        return;
+    }
+    match kind {
         Kind::Future => shared.schedule(runnable, info.woken_while_running),
         Kind::Closure => shared.submit_closure(runnable),
         Kind::Blocking => shared.submit_blocking(runnable),
     }
+    drop(reference);
 }
 
 /// A closure as a future that is polled once.
