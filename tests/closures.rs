@@ -378,3 +378,67 @@ fn spawn_blocking_runs_beside_full_workers() {
         });
     });
 }
+
+/// The unwinding of a cancelled closure runs a destructor that forks: its halves must not be cancelled in turn,
+/// for a second unwinding would abort the process.
+#[test]
+fn a_destructor_that_forks_survives_the_cancellation() {
+    struct ForksOnDrop(Arc<AtomicUsize>);
+    impl Drop for ForksOnDrop {
+        fn drop(&mut self) {
+            self.0.fetch_add(fib(18) as usize, SeqCst);
+        }
+    }
+    at_each_size(|runtime| {
+        for _ in 0..20 {
+            let begun = Latch::new();
+            let sum = Arc::new(AtomicUsize::new(0));
+            let closure = runtime.spawn_blocking_parallel({
+                let (begun, forks) = (Arc::clone(&begun), ForksOnDrop(Arc::clone(&sum)));
+                move || {
+                    let _forks = forks;
+                    begun.set();
+                    loop {
+                        fib(12);
+                    }
+                }
+            });
+            begun.wait();
+            closure.abort();
+            assert!(runtime.block_on(closure).unwrap_err().is_cancelled());
+            assert_eq!(sum.load(SeqCst), 2584);
+        }
+    });
+}
+
+/// A guard of another runtime, dropped inside `a`, must not lead the unwinding to another thread's list.
+#[test]
+fn guards_of_other_runtimes_do_not_mislead_an_unwinding_join() {
+    let (here, there) = (common::runtime(1), common::runtime(1));
+    let there = there.handle().clone();
+    let task = here.spawn_blocking_parallel(move || {
+        let guard = std::cell::RefCell::new(Some(there.enter()));
+        let drops = Drops::default();
+        let half = drops.guard();
+        // A guest of `there`, which becomes a worker of `here` in the middle of `a`.
+        let message = panic_message(|| {
+            let cell = std::panic::AssertUnwindSafe(NotSend(&guard));
+            beat::join(
+                move || {
+                    let cell = cell;
+                    drop(cell.0.0.take());
+                    panic!("a");
+                },
+                move || drop(half),
+            );
+        });
+        assert_eq!(message, "a");
+        assert_eq!(drops.count(), 1);
+    });
+    here.block_on(task).unwrap();
+}
+
+/// `a` runs on the calling thread, always: what it captures need not be fit for another one.
+struct NotSend<T>(T);
+// SAFETY: only used in the first half of a join, which stays on its thread.
+unsafe impl<T> Send for NotSend<T> {}

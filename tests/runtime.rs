@@ -294,3 +294,127 @@ fn outside_any_runtime_a_global_one_is_started() {
     assert!(runtime.block_on(task).unwrap() >= 1);
     assert!(Handle::try_current().is_err());
 }
+
+/// A thread that the runtime waits for waits itself, for a task that nobody will poll any more, or for a timer.
+#[test]
+fn shutdown_frees_those_who_block_on_tasks_and_timers() {
+    at_each_size(|outer| {
+        let runtime = common::runtime(outer.metrics().workers);
+        let handle = runtime.handle().clone();
+        let begun = [Latch::new(), Latch::new(), Latch::new()];
+        let never = handle.spawn(std::future::pending::<()>());
+        let on_task = handle.spawn_blocking({
+            let (handle, begun) = (handle.clone(), Arc::clone(&begun[0]));
+            move || {
+                begun.set();
+                handle.block_on(never)
+            }
+        });
+        let in_closure = handle.spawn_blocking_parallel({
+            let (handle, begun) = (handle.clone(), Arc::clone(&begun[1]));
+            move || {
+                let inner = handle.spawn(std::future::pending::<()>());
+                begun.set();
+                handle.block_on(inner)
+            }
+        });
+        let on_timer = handle.spawn_blocking({
+            let (handle, begun) = (handle.clone(), Arc::clone(&begun[2]));
+            move || {
+                begun.set();
+                #[cfg(feature = "tokio")]
+                handle.block_on(async { tokio::time::sleep(Duration::from_millis(30)).await });
+                drop(handle);
+            }
+        });
+        begun.iter().for_each(|begun| begun.wait());
+        drop(runtime);
+        assert!(outer.block_on(on_task).unwrap().unwrap_err().is_cancelled());
+        assert!(outer.block_on(in_closure).unwrap().unwrap_err().is_cancelled());
+        outer.block_on(on_timer).unwrap();
+    });
+}
+
+/// A waker of `block_on` may be called long after: it must not swallow the next wake-up of the thread.
+#[test]
+fn a_waker_that_outlives_its_block_on_swallows_nothing() {
+    at_each_size(|runtime| {
+        let workers = runtime.metrics().workers;
+        for _ in 0..50 {
+            let kept = Arc::new(std::sync::Mutex::new(Vec::new()));
+            for _ in 0..workers {
+                let (handle, kept) = (runtime.handle().clone(), Arc::clone(&kept));
+                let task = runtime.spawn(async move {
+                    handle.block_on(std::future::poll_fn(|cx| {
+                        kept.lock().unwrap().push(cx.waker().clone());
+                        std::task::Poll::Ready(())
+                    }));
+                });
+                runtime.block_on(task).unwrap();
+            }
+            // Some of these threads sit in the driver by now, or are on their way.
+            let wakers = std::mem::take(&mut *kept.lock().unwrap());
+            wakers.into_iter().for_each(std::task::Waker::wake);
+            runtime.block_on(runtime.spawn(async {})).unwrap();
+        }
+    });
+}
+
+/// A waker is called on foreign threads while its runtime goes: under AddressSanitizer this finds a runtime that
+/// is freed under the waker.
+#[test]
+fn foreign_wakes_race_with_shutdown() {
+    for _ in 0..200 {
+        let runtime = common::runtime(1);
+        let wakers = Arc::new(std::sync::Mutex::new(Vec::new()));
+        for _ in 0..8 {
+            let wakers = Arc::clone(&wakers);
+            drop(runtime.spawn(std::future::poll_fn::<(), _>(move |cx| {
+                wakers.lock().unwrap().push(cx.waker().clone());
+                std::task::Poll::Pending
+            })));
+        }
+        while wakers.lock().unwrap().len() < 8 {
+            std::thread::yield_now();
+        }
+        let wakers = Arc::new(std::mem::take(&mut *wakers.lock().unwrap()));
+        let go = Latch::new();
+        let foreign = std::thread::spawn({
+            let go = Arc::clone(&go);
+            move || {
+                go.set();
+                for waker in wakers.iter().cycle().take(100) {
+                    waker.wake_by_ref();
+                }
+            }
+        });
+        go.wait();
+        drop(runtime);
+        foreign.join().unwrap();
+    }
+}
+
+#[test]
+fn a_thread_lets_go_of_runtimes_it_has_forked_on() {
+    let drops = Drops::default();
+    for _ in 0..3 {
+        let guard = std::sync::Mutex::new(Some(drops.guard()));
+        let runtime = Runtime::builder()
+            .worker_threads(1)
+            .on_thread_stop(move || drop(guard.lock().unwrap().take()))
+            .build()
+            .unwrap();
+        // As a guest of it; the hook is dropped with the last reference at the latest.
+        runtime.block_on(async { assert_eq!(fib(10), 55) });
+    }
+    common::runtime(1).block_on(async { assert_eq!(fib(10), 55) });
+    assert_eq!(drops.count(), 3);
+}
+
+#[test]
+fn timeouts_may_be_for_ever() {
+    let builder = Runtime::builder().worker_threads(1).heartbeat(Duration::MAX);
+    let runtime = builder.build().unwrap();
+    assert_eq!(runtime.block_on(runtime.spawn_blocking_parallel(|| fib(15))).unwrap(), 610);
+    runtime.shutdown_timeout(Duration::MAX);
+}
