@@ -441,7 +441,7 @@ impl Local {
     /// The next task of this thread's own.
     pub(crate) fn pop_task(&self) -> Option<Runnable> {
         let task = self.pop_next_task();
-        if task.is_some() && self.remote.has_tasks() {
+        if task.is_some() && self.tasks_len() > 0 {
             // What is left behind this one may be stranded by it.
             self.shared.watchdog.ensure(&self.shared);
         }
@@ -460,9 +460,10 @@ impl Local {
         self.tasks.pop().or_else(|| take(&self.remote.lifo))
     }
 
-    /// How many tasks wait on this thread.
+    /// How many tasks wait on this thread. The owner's look, without the fence that a thief's needs.
     pub(crate) fn tasks_len(&self) -> usize {
-        self.remote.tasks_len()
+        // Relaxed: the slot is the owner's to fill.
+        self.tasks.len() + usize::from(!self.remote.lifo.load(Relaxed).is_null())
     }
 
     pub(crate) fn task_deque(&self) -> &Deque<Runnable> {
