@@ -514,7 +514,7 @@ impl Drop for Computing {
 fn begin_computing(local: &Local) {
     let shared = &*local.shared;
     if shared.processors.begin_computing(local.seat()) {
-        local.set_slice(Slice::Long);
+        local.set_slice(Slice::Default);
         local.flush_tasks();
         shared.cover();
     }

@@ -66,15 +66,17 @@ impl Affinity {
 pub(crate) enum Slice {
     /// 0.1 ms: a thread that serves futures.
     Short,
-    /// 100 ms: a thread in a closure.
-    Long,
+    /// The system's own, some milliseconds: a thread in a closure. A longer one would spare it a switch now and
+    /// then, but a closure that waits and wakes beside other programs would come behind them for its length.
+    Default,
 }
 
 impl Slice {
     fn nanoseconds(self) -> u64 {
         match self {
             Self::Short => 100_000,
-            Self::Long => 100_000_000,
+            // Zero asks for the default.
+            Self::Default => 0,
         }
     }
 }

@@ -31,7 +31,7 @@ impl Affinity {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Slice {
     Short,
-    Long,
+    Default,
 }
 
 pub(crate) fn set_slice(_slice: Slice) {}
