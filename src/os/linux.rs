@@ -61,7 +61,7 @@ impl Affinity {
 }
 
 /// How long the kernel lets a thread run before another of the same weight may have the core. On wake-up a
-/// thread with a short slice preempts one with a long slice (EEVDF: the earlier virtual deadline).
+/// thread with a short slice preempts one with a longer slice (EEVDF: the earlier virtual deadline).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Slice {
     /// 0.1 ms: a thread that serves futures.
