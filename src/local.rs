@@ -119,7 +119,7 @@ impl Remote {
     }
 
     pub(crate) fn has_tasks(&self) -> bool {
-        // SeqCst: pairs with the swap of `Local::push`; see the watchdog's parking.
+        // SeqCst: pairs with the swap of `Local::push_task`; see the watchdog's parking.
         !self.lifo.load(SeqCst).is_null() || !self.tasks.is_empty()
     }
 
@@ -166,7 +166,7 @@ fn take(slot: &AtomicPtr<()>) -> Option<Runnable> {
     if slot.load(Relaxed).is_null() {
         return None;
     }
-    // Acquire pairs with the release half of `Local::push`.
+    // Acquire pairs with the release half of `Local::push_task`.
     let raw = ptr::NonNull::new(slot.swap(ptr::null_mut(), AcqRel))?;
     // SAFETY: the slot holds what `Runnable::into_raw` gave, and the swap took it out for this caller alone.
     Some(unsafe { Runnable::from_raw(raw) })
@@ -194,7 +194,7 @@ pub(crate) struct Local {
     random: Cell<u64>,
     /// A copy of the table of threads, and its version.
     peers: RefCell<(u64, Vec<Arc<Remote>>)>,
-    pub(crate) tick: Cell<u32>,
+    tick: Cell<u32>,
     /// When the batch of polls at hand began, and how many there were.
     batch: Cell<(u64, u32)>,
     /// The processor whose core this thread is pinned to.
@@ -554,6 +554,13 @@ impl Local {
         if self.slice.replace(Some(slice)) != Some(slice) {
             os::set_slice(slice);
         }
+    }
+
+    /// Counts the times that the thread has looked for work.
+    pub(crate) fn next_tick(&self) -> u32 {
+        let tick = self.tick.get().wrapping_add(1);
+        self.tick.set(tick);
+        tick
     }
 
     // ----- what a poll costs -----

@@ -204,8 +204,7 @@ impl<'a> Worker<'a> {
 
     /// Points 1 to 6 of the [module](self).
     fn next(&self) -> Option<Work> {
-        let tick = self.local.tick.get().wrapping_add(1);
-        self.local.tick.set(tick);
+        let tick = self.local.next_tick();
         if tick.is_multiple_of(TICK) {
             if let Some(task) = self.look_past_own_queue() {
                 return Some(Work::Task(task));
@@ -300,13 +299,7 @@ impl<'a> Worker<'a> {
                 if os::now() - start > SEARCH {
                     break;
                 }
-                let asked = self.local.find_peer(|peer| {
-                    if peer.may_fork() && !peer.has_tickets() {
-                        peer.ask();
-                    }
-                    None::<()>
-                });
-                debug_assert!(asked.is_none());
+                self.ask_peers();
             }
             round += 1;
             for _ in 0..PAUSES {
@@ -314,6 +307,17 @@ impl<'a> Worker<'a> {
             }
         }
         None
+    }
+
+    /// Asks those who fork, and have nothing on offer, for work.
+    fn ask_peers(&self) {
+        // Nobody is who is looked for: each is visited.
+        let _: Option<()> = self.local.find_peer(|peer| {
+            if peer.may_fork() && !peer.has_tickets() {
+                peer.ask();
+            }
+            None
+        });
     }
 
     fn run_work(&self, work: Work) {
@@ -447,8 +451,7 @@ impl<'a> Worker<'a> {
     }
 
     fn next_on_duty(&self) -> Option<Runnable> {
-        let tick = self.local.tick.get().wrapping_add(1);
-        self.local.tick.set(tick);
+        let tick = self.local.next_tick();
         if tick.is_multiple_of(TICK)
             && let Some(task) = self.look_past_own_queue()
         {
@@ -593,7 +596,7 @@ pub(crate) fn wait(local: &Local, done: impl Fn() -> bool) {
 
 /// Hand-over 1 and 2.
 pub(crate) fn hand_over(local: &Local) {
-    // Relaxed look first: most guests have nothing to give up.
+    // Most guests have nothing to give up.
     let is_guest = local.remote.role() == Role::Guest;
     if local.is_in_turn() || is_guest && local.seat().processor().is_none() {
         return;
