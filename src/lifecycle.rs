@@ -19,6 +19,7 @@
 //! 2, and the last thread does the rest.
 
 use std::io;
+use std::mem;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -101,7 +102,8 @@ impl Lifecycle {
     }
 }
 
-/// Starts a thread of the runtime, which counts as alive until `body` has returned or unwound.
+/// Starts a thread of the runtime, which counts as alive until `body` has returned. `body` catches the panics of
+/// user code; one of Beat's own ends the process ([`MustReturn`]).
 ///
 /// # Errors
 ///
@@ -120,8 +122,28 @@ pub(crate) fn start_thread(
     shared.lifecycle.count().alive += 1;
     // Dropped on the thread, or here if it is refused.
     let alive = Alive(shared);
-    let spawned = builder.spawn(move || body(&alive.0))?;
+    let spawned = builder.spawn(move || {
+        let must_return = MustReturn;
+        body(&alive.0);
+        mem::forget(must_return);
+    })?;
     Ok(spawned.thread().clone())
+}
+
+/// Ends the process if a thread of the scheduler unwinds. Only a bug in Beat can do that, and the processor that
+/// is lost with the thread would make others wait for ever, and nobody knew why.
+struct MustReturn;
+
+impl Drop for MustReturn {
+    fn drop(&mut self) {
+        // Not `eprintln`: a test harness would keep it to itself, and the process ends here.
+        let name = thread::current().name().unwrap_or("?").to_owned();
+        let message = format!(
+            "beat: the thread `{name}` panicked outside user code. This is a bug in Beat; aborting.\n"
+        );
+        let _ = io::Write::write_all(&mut io::stderr(), message.as_bytes());
+        std::process::abort();
+    }
 }
 
 /// A thread that counts as alive.

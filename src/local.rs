@@ -577,7 +577,7 @@ impl Local {
     pub(crate) fn end_batch(&self) {
         let (start, polls) = self.batch.get();
         if polls > 0 {
-            self.shared.measured_polls(os::now() - start, polls);
+            self.shared.measured_polls(os::now().saturating_sub(start), polls);
         }
     }
 

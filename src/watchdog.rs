@@ -174,7 +174,8 @@ impl Ticker {
                 continue;
             };
             let used = cpu_time.zip(before.cpu_time).map(|(now, then)| now.saturating_sub(then));
-            let still = used.is_some_and(|used| used * STANDSTILL < os::now() - before.at);
+            let still = used
+                .is_some_and(|used| used.saturating_mul(STANDSTILL) < os::now().saturating_sub(before.at));
             found_stuck(shared, &remote, still);
         }
         // Entries of threads that are gone, or have moved on.

@@ -296,7 +296,7 @@ impl<'a> Worker<'a> {
                 return Some(Work::Task(task));
             }
             if round.is_multiple_of(ROUNDS_PER_REQUEST) {
-                if os::now() - start > SEARCH {
+                if os::now().saturating_sub(start) > SEARCH {
                     break;
                 }
                 self.ask_peers();
@@ -333,10 +333,10 @@ impl<'a> Worker<'a> {
                 self.local.start_batch();
             }
             Work::Half(claim) => {
-                self.run_user_code(|| {
-                    let _computing = Computing::begin();
-                    run_half(self.shared, claim);
-                });
+                // Outside of what is caught: a claim that is dropped on the way is waited for without end.
+                let computing = Computing::begin();
+                self.run_user_code(|| run_half(self.shared, claim));
+                drop(computing);
                 self.local.start_batch();
             }
         }
