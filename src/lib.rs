@@ -41,7 +41,6 @@
 mod blocking;
 #[cfg(not(loom))]
 mod cancel;
-#[cfg(not(loom))]
 mod driver;
 #[cfg(not(loom))]
 mod duty;

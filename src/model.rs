@@ -5,12 +5,14 @@
 //! atomic steps (up to a bound on preemptions). A wake-up that is lost shows as a deadlock.
 
 use std::ptr;
+use std::time::Duration;
 
 use loom::cell::UnsafeCell;
 use loom::sync::atomic::AtomicUsize;
 use loom::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
 use loom::thread;
 
+use crate::driver::{self, DriverSlot};
 use crate::parker::{Parker, Unpark};
 use crate::processors::{Processors, Seat, Wake, Woken, fence};
 use crate::sync::Arc;
@@ -87,6 +89,67 @@ fn a_thread_in_the_driver_is_nudged() {
             parker.leave_driver();
         }
         unparker.join().unwrap();
+    });
+}
+
+// ----- the driver's token -----
+
+/// A driver that says that it has events; whoever parks in it sleeps until nudged.
+#[derive(Debug)]
+struct Driver {
+    inside: AtomicUsize,
+}
+
+impl driver::Driver for Driver {
+    fn has_events(&self) -> bool {
+        true
+    }
+
+    fn park(&self, _parker: &Parker) {
+        unreachable!("the models only take turns");
+    }
+
+    fn nudge(&self) {}
+
+    fn turn(&self) {
+        assert_eq!(self.inside.fetch_add(1, Relaxed), 0, "two threads are inside the driver");
+        thread::yield_now();
+        self.inside.fetch_sub(1, Relaxed);
+    }
+
+    fn enter(&self) -> driver::Entered {
+        None
+    }
+
+    fn foreign_tasks(&self) -> usize {
+        0
+    }
+
+    fn shutdown(&self, _timeout: Option<Duration>) {}
+}
+
+/// Whoever loses the race for the token must not give back what the winner holds.
+#[test]
+fn the_token_has_one_holder_at_a_time() {
+    check(|| {
+        let slot = Arc::new(DriverSlot::new(Box::new(Driver { inside: AtomicUsize::new(0) })));
+        let take_turn = |slot: &DriverSlot| {
+            if let Some(token) = slot.try_enter() {
+                assert!(slot.is_covered());
+                token.turn();
+            }
+        };
+        let others: Vec<_> = (0..2)
+            .map(|_| {
+                let slot = Arc::clone(&slot);
+                thread::spawn(move || take_turn(&slot))
+            })
+            .collect();
+        take_turn(&slot);
+        for other in others {
+            other.join().unwrap();
+        }
+        assert!(!slot.is_covered());
     });
 }
 

@@ -89,6 +89,19 @@ mod visible {
     }
 }
 
+/// The inner one is a runtime of its own; the outer one stays the global one.
+#[test]
+fn main_works_inside_main() {
+    #[beat::main(worker_threads = 2)]
+    async fn outer() -> (u32, usize) {
+        let inner = beat::spawn_blocking(visible::answer).await.expect("no panic");
+        // A thread of nobody's asks the global runtime.
+        let foreign = std::thread::spawn(|| beat::spawn(async { beat::Handle::current().metrics().workers }));
+        (inner, foreign.join().expect("no panic").await.expect("no panic"))
+    }
+    assert_eq!(outer(), (42, 2));
+}
+
 #[test]
 fn main_works_on_another_function_and_more_than_once() {
     assert_eq!(visible::answer(), 42);

@@ -16,9 +16,15 @@
 //! Rules 1 to 3 leave no gap: "last one serving" is decided under the lock of
 //! [`Processors`](crate::processors::Processors), and a thread that stops serving by going to sleep does 1.
 
+#[cfg(not(loom))]
+mod kind;
+#[cfg(not(loom))]
 pub(crate) mod plain;
-#[cfg(feature = "tokio")]
+#[cfg(all(feature = "tokio", not(loom)))]
 pub(crate) mod tokio;
+
+#[cfg(not(loom))]
+pub use kind::DriverKind;
 
 use std::any::Any;
 use std::fmt;
@@ -27,27 +33,6 @@ use std::time::Duration;
 use crate::parker::{Parker, Unpark};
 use crate::sync::atomic::AtomicBool;
 use crate::sync::atomic::Ordering::{Acquire, Relaxed, Release};
-
-/// Which driver a runtime parks in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum DriverKind {
-    /// No I/O and no timers: threads park on futexes.
-    Plain,
-    /// One shared tokio current-thread runtime: `tokio::net`, `tokio::time` and what builds on them work.
-    #[cfg(feature = "tokio")]
-    Tokio,
-}
-
-impl Default for DriverKind {
-    /// `Tokio` with the feature `tokio`, else `Plain`.
-    fn default() -> Self {
-        #[cfg(feature = "tokio")]
-        return Self::Tokio;
-        #[cfg(not(feature = "tokio"))]
-        Self::Plain
-    }
-}
 
 /// Keeps the driver's own context (tokio's "current handle") entered on this thread until dropped.
 pub(crate) type Entered = Option<Box<dyn Any>>;
@@ -101,7 +86,9 @@ impl DriverSlot {
             return None;
         }
         // Acquire pairs with the release of `Token::drop`: turns are a sequence.
-        self.occupied.compare_exchange(false, true, Acquire, Relaxed).is_ok().then_some(Token(self))
+        let won = self.occupied.compare_exchange(false, true, Acquire, Relaxed).is_ok();
+        // Lazily: a token that is made is a token that is given back.
+        won.then(|| Token(self))
     }
 
     /// Unparks a thread wherever it sleeps.

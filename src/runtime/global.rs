@@ -49,7 +49,7 @@ pub(crate) fn build(builder: Builder) -> std::io::Result<(Runtime, Option<Regist
     if is_first {
         *global = Global::Main(Arc::clone(&runtime.handle().shared));
     }
-    Ok((runtime, is_first.then_some(Registered(()))))
+    Ok((runtime, is_first.then(|| Registered(()))))
 }
 
 /// The main runtime is the global one until this is dropped.
