@@ -27,8 +27,12 @@ impl Cancelled {
     /// Unwinds, unless the thread is in an [`uncancellable`] region.
     pub(crate) fn unwind() {
         if SHIELDS.get() == 0 {
-            resume_unwind(Box::new(Self(())));
+            resume_unwind(Self::payload());
         }
+    }
+
+    pub(crate) fn payload() -> Box<dyn Any + Send> {
+        Box::new(Self(()))
     }
 
     pub(crate) fn is(payload: &(dyn Any + Send)) -> bool {

@@ -116,6 +116,12 @@ impl<'a> Owner<'a> {
         let below = unsafe { &*top };
         below.set_next(job);
         self.jobs.top.set(job);
+        self.count_fork()
+    }
+
+    /// A fork that leaves nothing on the list. `true` if the countdown is over.
+    #[inline]
+    pub(crate) fn count_fork(self) -> bool {
         // Relaxed load and store, not a read-modify-write: see `ask`.
         let left = self.jobs.countdown.load(Relaxed).wrapping_sub(1);
         self.jobs.countdown.store(left, Relaxed);

@@ -27,7 +27,8 @@
 //!
 //! 1. `sync`: std or loom. `parker`: putting one thread to sleep.
 //! 2. `processors`: who may run; sleep, submit and hand-over, with their proofs.
-//! 3. `ticket`, `heartbeat`, `latent`, `join`: fork-join.
+//! 3. `ticket`, `heartbeat`, `latent`, `join`: fork-join. `jobs`, `scope`: many
+//!    jobs that borrow.
 //! 4. `driver`, `duty`: where threads park, and who serves events while all workers compute.
 //! 5. `task`: futures and closures as heap objects. `cancel`.
 //! 6. `local`, `scheduler`, `worker`, `watchdog`, `blocking`: a thread's state, what threads share, their loop.
@@ -48,6 +49,7 @@ mod duty;
 mod heartbeat;
 #[cfg(all(feature = "hyper", not(loom)))]
 pub mod hyper;
+mod jobs;
 #[cfg(not(loom))]
 mod join;
 #[cfg(not(loom))]
@@ -68,6 +70,8 @@ mod processors;
 mod runtime;
 #[cfg(not(loom))]
 mod scheduler;
+#[cfg(not(loom))]
+mod scope;
 #[cfg(all(feature = "axum", not(loom)))]
 mod serve;
 mod sync;
@@ -91,7 +95,10 @@ mod api {
     pub use crate::driver::DriverKind;
     pub use crate::join::join;
     pub use crate::metrics::Metrics;
-    pub use crate::runtime::{Builder, EnterGuard, Handle, NoCurrentRuntime, Pinning, Runtime};
+    pub use crate::runtime::{
+        Builder, EnterGuard, Handle, NoCurrentRuntime, Pinning, Runtime, block_in_place,
+    };
+    pub use crate::scope::{Scope, ScopeFifo, in_place_scope, in_place_scope_fifo, scope, scope_fifo};
     pub use crate::task::{AbortHandle, AbortOnDropHandle, JoinError, JoinHandle, yield_now};
 
     #[cfg(feature = "axum")]

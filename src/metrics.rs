@@ -68,6 +68,8 @@ macro_rules! counters {
             pub blocking_queued: usize,
             /// Halves of joins that are on offer.
             pub tickets_queued: usize,
+            /// Scopes with jobs that others may take.
+            pub scopes_queued: usize,
             /// Tasks that third-party code gave to tokio itself.
             pub foreign_tasks: usize,
             $($(#[$doc])* pub $name: u64,)*
@@ -90,7 +92,7 @@ counters! {
     driver_turns,
     /// Tasks taken from another thread.
     tasks_stolen,
-    /// Halves of joins taken from another thread.
+    /// Halves of joins and jobs of scopes taken from another thread.
     steals,
     /// Halves of joins put on offer.
     promotions,

@@ -13,6 +13,7 @@ use loom::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
 use loom::thread;
 
 use crate::driver::{self, DriverSlot};
+use crate::jobs::{End, Jobs, Offer, Offers, Order};
 use crate::parker::{Parker, Unpark};
 use crate::processors::{Processors, Seat, Wake, Woken, fence};
 use crate::sync::Arc;
@@ -224,6 +225,124 @@ fn a_half_runs_once_and_its_joiner_gets_up() {
 #[test]
 fn two_thieves_do_not_share_a_half() {
     check(|| one_half(2));
+}
+
+// ----- scope -----
+
+/// A scope on its owner's stack: the jobs write where loom sees races.
+struct Frame {
+    runs: UnsafeCell<usize>,
+}
+
+/// A job, and how many others it pushes.
+type PushingJob = usize;
+
+struct ModelScope {
+    jobs: Jobs<PushingJob>,
+    frame: *const Frame,
+    /// Loom's cell wants accesses one at a time; the scope itself does not order jobs.
+    one_at_a_time: crate::sync::Mutex<()>,
+}
+
+// SAFETY: the frame is used as `scope` uses a caller's frame, which is what the model checks.
+unsafe impl Send for ModelScope {}
+// SAFETY: as above.
+unsafe impl Sync for ModelScope {}
+
+impl ModelScope {
+    fn push(scope: &Arc<Self>, job: PushingJob, offers: &Offers<Self>) {
+        if scope.jobs.push(job, true) {
+            offers.push(Arc::clone(scope));
+        }
+    }
+
+    fn run(scope: &Arc<Self>, job: PushingJob, offers: &Offers<Self>) {
+        for _ in 0..job {
+            Self::push(scope, 0, offers);
+        }
+        let _one = scope.one_at_a_time.lock();
+        // SAFETY: the owner keeps the frame until the scope has ended; loom checks the cell.
+        unsafe { &*scope.frame }.runs.with_mut(|runs| unsafe { *runs += 1 });
+    }
+
+    /// `OpenScope::help` and `TakenJob::run`.
+    fn help(scope: &Arc<Self>, offers: &Offers<Self>) {
+        let (job, offer) = scope.jobs.take();
+        if offer == Offer::Stays {
+            offers.push(Arc::clone(scope));
+        }
+        if let Some(job) = job {
+            Self::run(scope, job, offers);
+            let _ = scope.jobs.finish();
+        }
+    }
+
+    /// `OpenScope::end`.
+    fn end(scope: &Arc<Self>, offers: &Offers<Self>, parker: &Parker) {
+        loop {
+            while let Some(job) = scope.jobs.pop() {
+                Self::run(scope, job, offers);
+            }
+            match scope.jobs.end() {
+                End::Over => return,
+                End::TakeOfferBack => return offers.take_back(scope),
+                End::Wait => {
+                    while !scope.jobs.is_back() {
+                        parker.park();
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn one_scope(jobs: &[PushingJob], helpers: usize) {
+    let offers = Arc::new(Offers::<ModelScope>::new());
+    let parker = Arc::new(Parker::new());
+    let frame = Frame { runs: UnsafeCell::new(0) };
+    let scope = Arc::new(ModelScope {
+        jobs: Jobs::new(Order::NewestFirst, Arc::clone(&parker)),
+        frame: &raw const frame,
+        one_at_a_time: crate::sync::Mutex::new(()),
+    });
+    let helpers: Vec<_> = (0..helpers)
+        .map(|_| {
+            let offers = Arc::clone(&offers);
+            thread::spawn(move || {
+                while let Some(scope) = offers.pop() {
+                    ModelScope::help(&scope, &offers);
+                }
+            })
+        })
+        .collect();
+    for &job in jobs {
+        ModelScope::push(&scope, job, &offers);
+    }
+    ModelScope::end(&scope, &offers, &parker);
+    // The frame is the owner's again: every job has run once, and nobody looks at it any more.
+    let expected = jobs.len() + jobs.iter().sum::<usize>();
+    // SAFETY: loom checks that nobody else has access.
+    frame.runs.with_mut(|runs| assert_eq!(unsafe { *runs }, expected));
+    drop(frame);
+    assert!(offers.is_empty(), "an offer outlives its scope");
+    for helper in helpers {
+        helper.join().unwrap();
+    }
+}
+
+#[test]
+fn a_scope_ends_when_its_last_job_has_wherever_that_ran() {
+    check(|| one_scope(&[0, 0], 1));
+}
+
+#[test]
+fn jobs_pushed_by_jobs_are_waited_for() {
+    check(|| one_scope(&[1], 1));
+}
+
+#[test]
+fn two_helpers_share_a_scope() {
+    check(|| one_scope(&[0, 0], 2));
 }
 
 // ----- processors -----

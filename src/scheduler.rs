@@ -6,6 +6,7 @@
 //! | `injector` | ready futures | everybody else | serving threads, the duty thread |
 //! | `closures` | CPU-bound closures | everybody | serving threads |
 //! | a thread's tickets | promoted halves | the thread | thieves; the thread takes its own back |
+//! | `offers` | scopes with jobs to give away | everybody | serving threads |
 //!
 //! Closures are the large, outside pieces of work: one first-in-first-out queue keeps them fair. A thread that
 //! computes puts tasks it wakes into the injector, since it will not come back to its own queue soon.
@@ -25,12 +26,14 @@ use crossbeam_deque::Injector;
 use crate::blocking::Pool;
 use crate::driver::DriverSlot;
 use crate::duty::Duty;
+use crate::jobs::Offers;
 use crate::lifecycle::Lifecycle;
 use crate::local::{self, Local, Role, Threads, steal};
 use crate::metrics::{Counters, Metrics};
 use crate::os::Affinity;
 use crate::processors::{Processors, Wake, fence};
 use crate::runtime::Hook;
+use crate::scope::OpenScope;
 use crate::task::Runnable;
 use crate::watchdog::Watchdog;
 use crate::worker;
@@ -74,6 +77,7 @@ pub(crate) struct Shared {
     pub(crate) threads: Threads,
     pub(crate) injector: Injector<Runnable>,
     pub(crate) closures: Injector<Runnable>,
+    pub(crate) offers: Offers<OpenScope>,
     pub(crate) driver: DriverSlot,
     pub(crate) duty: Duty,
     pub(crate) watchdog: Watchdog,
@@ -94,6 +98,7 @@ impl Shared {
             threads: Threads::default(),
             injector: Injector::new(),
             closures: Injector::new(),
+            offers: Offers::new(),
             driver,
             duty: Duty::default(),
             watchdog: Watchdog::default(),
@@ -176,6 +181,17 @@ impl Shared {
     /// Submit for a closure.
     pub(crate) fn submit_closure(&self, closure: Runnable) {
         self.closures.push(closure);
+        self.notify_submitted();
+    }
+
+    /// Submit for a scope that has jobs to give away.
+    pub(crate) fn submit_offer(&self, offer: Arc<OpenScope>) {
+        self.offers.push(offer);
+        self.notify_submitted();
+    }
+
+    /// Submit 2 and 3 for a closure or an offer.
+    fn notify_submitted(&self) {
         fence();
         let census = self.processors.census();
         if census.searching == 0 && census.idle > 0 {
@@ -283,6 +299,7 @@ impl Shared {
     pub(crate) fn has_work(&self, local: &Local) -> bool {
         !self.injector.is_empty()
             || !self.closures.is_empty()
+            || !self.offers.is_empty()
             || local
                 .find_peer(|peer| (peer.has_tickets() || self.may_steal_tasks(peer)).then_some(()))
                 .is_some()
@@ -329,6 +346,7 @@ impl Shared {
             tasks_queued: self.injector.len() + threads.iter().map(|t| t.tasks_len()).sum::<usize>(),
             closures_queued: self.closures.len(),
             blocking_queued: self.blocking.queued(),
+            scopes_queued: self.offers.len(),
             tickets_queued: threads.iter().map(|t| t.tickets_len()).sum(),
             foreign_tasks: self.driver.get().foreign_tasks(),
             ..Metrics::default()

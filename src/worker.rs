@@ -6,7 +6,7 @@
 //!    neither starves behind a thread's own tasks;
 //! 2. its own tasks: the LIFO slot (the task woken last: its data is warm), then its queue;
 //! 3. the injector;
-//! 4. halves of joins on offer: work that was begun is finished before more is begun;
+//! 4. halves of joins and jobs of scopes on offer: work that was begun is finished before more is begun;
 //! 5. closures;
 //! 6. tasks of others who will not see to them soon;
 //! 7. if somebody forks: ask, and look again for some [`SEARCH`] nanoseconds; then sleep.
@@ -27,6 +27,7 @@ use crate::os::{self, Slice};
 use crate::processors::{ProcessorId, Woken, fence};
 use crate::runtime::{Hook, context};
 use crate::scheduler::Shared;
+use crate::scope::TakenJob;
 use crate::task::contained::Contained;
 use crate::task::{self, Runnable};
 use crate::ticket::{Claim, Ticket};
@@ -49,6 +50,7 @@ enum Work {
     Task(Runnable),
     Closure(Runnable),
     Half(Claim),
+    Job(TakenJob),
 }
 
 /// Evidence that this thread counts as searching. Only its methods end that.
@@ -65,7 +67,7 @@ impl Searching {
             return;
         }
         fence();
-        if !shared.closures.is_empty() {
+        if !shared.closures.is_empty() || !shared.offers.is_empty() {
             shared.wake_if_unattended();
         }
         if !shared.injector.is_empty() {
@@ -253,6 +255,9 @@ impl<'a> Worker<'a> {
         if let Some(claim) = self.steal_half() {
             return Some(Work::Half(claim));
         }
+        if let Some(job) = self.take_job() {
+            return Some(Work::Job(job));
+        }
         if let Some(closure) = self.shared.take_closure() {
             return Some(Work::Closure(closure));
         }
@@ -282,6 +287,17 @@ impl<'a> Worker<'a> {
             self.local.counters().steals.add(1);
         }
         claim
+    }
+
+    fn take_job(&self) -> Option<TakenJob> {
+        while let Some(offer) = self.shared.offers.pop() {
+            // An offer whose jobs the owner has run itself ends here.
+            if let Some(job) = offer.help(&self.shared.offers) {
+                self.local.counters().steals.add(1);
+                return Some(job);
+            }
+        }
+        None
     }
 
     /// Point 7.
@@ -336,6 +352,12 @@ impl<'a> Worker<'a> {
                 // Outside of what is caught: a claim that is dropped on the way is waited for without end.
                 let computing = Computing::begin();
                 self.run_user_code(|| run_half(self.shared, claim));
+                drop(computing);
+                self.local.start_batch();
+            }
+            Work::Job(job) => {
+                let computing = Computing::begin();
+                self.run_user_code(|| self.shared.driver.finish_unpark(job.run()));
                 drop(computing);
                 self.local.start_batch();
             }
@@ -482,10 +504,8 @@ fn run_half(shared: &Shared, claim: Claim) {
     // SAFETY: the header outlives the half: its task ends after the join that waits for this claim.
     let entered = unsafe { task::Entered::new(context) };
     let unpark = claim.run_with(|| drop(entered));
-    if unpark == crate::parker::Unpark::NudgeDriver {
-        // The joiner has seen that the half is done, has gone on, and is in the driver already.
-        shared.driver.get().nudge();
-    }
+    // The joiner may have seen that the half is done, have gone on, and be in the driver already.
+    shared.driver.finish_unpark(unpark);
 }
 
 /// This worker computes until the guard is dropped.
@@ -570,6 +590,20 @@ pub(crate) fn beat(latent: Owner<'_>) {
     }
 }
 
+/// A fork that is no `join`: the thread looks at the clock now and then.
+///
+/// # Panics
+///
+/// As [`beat`].
+pub(crate) fn count_fork() {
+    // SAFETY: used within this call only.
+    if let Some(latent) = unsafe { local::latent() }
+        && latent.count_fork()
+    {
+        beat(latent);
+    }
+}
+
 /// Puts the oldest latent job on offer.
 fn promote(local: &Local) {
     let Some(job) = local.latent().take_oldest() else {
@@ -592,6 +626,20 @@ pub(crate) fn wait(local: &Local, done: impl Fn() -> bool) {
     }
     // Hand-over 4: with or without a processor, at once.
     local.shared.processors.acquire(local.seat());
+}
+
+/// Runs `f`, which will block, with this thread's processor handed over meanwhile.
+pub(crate) fn lend<R>(local: &Local, f: impl FnOnce() -> R) -> R {
+    struct TakeBack<'a>(&'a Local);
+    impl Drop for TakeBack<'_> {
+        fn drop(&mut self) {
+            // Hand-over 4.
+            self.0.shared.processors.acquire(self.0.seat());
+        }
+    }
+    hand_over(local);
+    let _take_back = TakeBack(local);
+    f()
 }
 
 /// Hand-over 1 and 2.

@@ -93,7 +93,12 @@ impl DriverSlot {
 
     /// Unparks a thread wherever it sleeps.
     pub(crate) fn unpark(&self, parker: &Parker) {
-        match parker.unpark() {
+        self.finish_unpark(parker.unpark());
+    }
+
+    /// Does what an unpark has left to do.
+    pub(crate) fn finish_unpark(&self, unpark: Unpark) {
+        match unpark {
             Unpark::Done => {}
             Unpark::NudgeDriver => self.driver.nudge(),
         }

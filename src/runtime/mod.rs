@@ -5,10 +5,12 @@ mod builder;
 pub(crate) mod context;
 pub(crate) mod global;
 mod handle;
+mod in_place;
 pub(crate) mod outside;
 
 pub use builder::{Builder, Pinning};
 pub use handle::{EnterGuard, Handle, NoCurrentRuntime};
+pub use in_place::block_in_place;
 
 use std::future::Future;
 use std::io;

@@ -1,4 +1,4 @@
-//! `join` on threads that are not the scheduler's.
+//! `join` and `scope` on threads that are not the scheduler's.
 //!
 //! Such a thread forks as a *guest*: it has a state of its own, with a latent list and a deque of tickets that
 //! workers steal from, and it runs nothing but its own halves. It begins without a processor; after it has
@@ -29,17 +29,27 @@ where
     RA: Send,
     RB: Send,
 {
+    in_region(|_, local| match local {
+        Some(local) => join_here(local.latent(), a, b),
+        None => {
+            let ra = a();
+            (ra, b())
+        }
+    })
+}
+
+/// Calls `f` with the runtime entered here, or the global one, and with this thread's state as a guest of it;
+/// without one if the thread is ending and its thread-locals are gone: then nobody could steal from it.
+pub(crate) fn in_region<R>(f: impl FnOnce(&Arc<Shared>, Option<&Local>) -> R) -> R {
     let shared = context::current().unwrap_or_else(global::get_or_start);
     let Some(local) = guest_of(&shared) else {
-        // The thread is ending and its thread-locals are gone: nobody could steal from it.
-        let ra = a();
-        return (ra, b());
+        return f(&shared, None);
     };
     // SAFETY: boxed, and dropped only by `drop_closed`, which spares states in a region, or at the thread's end.
     let local = unsafe { &*local };
     let _processor = GiveUp(local);
     let _region = InRegion::enter(local);
-    join_here(local.latent(), a, b)
+    f(&shared, Some(local))
 }
 
 /// Gives up, after the region, the processor that a guest may have got after a wait.

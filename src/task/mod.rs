@@ -340,11 +340,16 @@ where
     spawn(shared, Kind::Blocking, ClosureFuture(Some(f)), site)
 }
 
-/// Whether the current closure must unwind at this fork.
-pub(crate) fn unwind_if_cancelled() {
+/// Whether the current closure has been cancelled, and may unwind here.
+pub(crate) fn is_cancelled_here() -> bool {
     let cancelled =
         with_current(|meta| meta.is_some_and(|meta| meta.kind != Kind::Future && meta.is_aborted()));
-    if cancelled && cfg!(panic = "unwind") && !std::thread::panicking() {
+    cancelled && cfg!(panic = "unwind") && !std::thread::panicking()
+}
+
+/// Unwinds if the current closure must do so at this fork.
+pub(crate) fn unwind_if_cancelled() {
+    if is_cancelled_here() {
         Cancelled::unwind();
     }
 }

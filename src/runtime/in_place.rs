@@ -1,0 +1,43 @@
+//! Blocking on the thread at hand.
+
+use crate::local;
+use crate::worker;
+
+/// Runs `f`, which blocks, on this thread, and lets another thread take its place meanwhile.
+///
+/// On a worker, inside a task or a closure, the right to run goes to another thread for the time of `f`; its queued
+/// tasks go with it. The thread goes on at once when `f` has returned. On any other thread `f` is just called.
+/// Unlike [`spawn_blocking`](crate::spawn_blocking) it may borrow from its caller.
+///
+/// All of the task is blocked meanwhile: the other branches of a `select!` or a `join!` around it stand still.
+///
+/// # Examples
+///
+/// ```
+/// # #[beat::main]
+/// # async fn main() {
+/// let text = beat::spawn(async { beat::block_in_place(|| std::fs::read_to_string("Cargo.toml")) });
+/// assert!(text.await.unwrap().is_ok());
+/// # }
+/// ```
+///
+/// # Panics
+///
+/// If `f` panics; and inside a task that was given to `tokio::spawn`, which holds the driver that others wait for.
+#[track_caller]
+pub fn block_in_place<F, R>(f: F) -> R
+where
+    F: FnOnce() -> R,
+{
+    local::with_own(|own| match own {
+        Some(own) => {
+            assert!(
+                !own.is_in_turn(),
+                "`block_in_place` was called by a task that was given to `tokio::spawn`: all I/O and timers would \
+                 stand still. Spawn the task with `beat::spawn`, or use `spawn_blocking`"
+            );
+            worker::lend(own, f)
+        }
+        None => f(),
+    })
+}
