@@ -51,6 +51,8 @@ pub(crate) struct Config {
     pub(crate) thread_name: String,
     pub(crate) stack_size: Option<usize>,
     pub(crate) heartbeat: Duration,
+    /// How long a poll may last before it is made to yield, in nanoseconds.
+    pub(crate) poll_budget: u64,
     /// One mask per processor; empty if workers are not pinned.
     pub(crate) pins: Vec<Affinity>,
     /// The mask of threads that are not pinned.

@@ -100,6 +100,8 @@ fn thread_main(shared: &Arc<Shared>, processor: Option<ProcessorId>) {
     let local = Local::new(Arc::clone(shared), role);
     // SAFETY: `local` is boxed, belongs to this thread and is dropped after the guard.
     let installed = unsafe { Owned::new(&raw const *local) };
+    #[cfg(feature = "tokio")]
+    crate::driver::coop::prepare_thread();
     let context = context::Entered::own_thread(shared);
     let worker = Worker::new(&local);
     match processor {

@@ -16,6 +16,8 @@
 //! Rules 1 to 3 leave no gap: "last one serving" is decided under the lock of
 //! [`Processors`](crate::processors::Processors), and a thread that stops serving by going to sleep does 1.
 
+#[cfg(all(feature = "tokio", not(loom)))]
+pub(crate) mod coop;
 #[cfg(not(loom))]
 mod kind;
 #[cfg(not(loom))]

@@ -18,6 +18,7 @@ use super::context;
 use crate::local;
 use crate::parker::{Parker, Unpark};
 use crate::scheduler::Shared;
+use crate::task::budget;
 use crate::worker;
 
 struct Unparker {
@@ -75,7 +76,8 @@ pub(crate) fn block_on<F: Future>(shared: &Arc<Shared>, future: F) -> F::Output 
         let mut cx = Context::from_waker(&waker);
         let mut future = pin!(future);
         loop {
-            if let Poll::Ready(output) = future.as_mut().poll(&mut cx) {
+            // The thread has nothing else to do, and a budget that is spent would make it spin.
+            if let Poll::Ready(output) = budget::without(|| future.as_mut().poll(&mut cx)) {
                 return output;
             }
             if unparker.take() {

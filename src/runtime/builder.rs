@@ -29,6 +29,7 @@ pub enum Pinning {
 /// The most workers a runtime may have: what the census has room for.
 const MOST_WORKERS: usize = 4096;
 const HEARTBEAT: Duration = Duration::from_micros(100);
+const POLL_BUDGET: Duration = Duration::from_micros(500);
 
 /// Configures a [`Runtime`]; from [`Runtime::builder`].
 ///
@@ -47,6 +48,7 @@ pub struct Builder {
     thread_name: String,
     stack_size: Option<usize>,
     heartbeat: Duration,
+    poll_budget: Duration,
     pinning: Option<Pinning>,
     driver: DriverKind,
     on_thread_start: Option<Hook>,
@@ -61,6 +63,7 @@ impl Builder {
             thread_name: "beat".into(),
             stack_size: None,
             heartbeat: HEARTBEAT,
+            poll_budget: POLL_BUDGET,
             pinning: None,
             driver: DriverKind::default(),
             on_thread_start: None,
@@ -92,6 +95,14 @@ impl Builder {
     /// have the core. Default: 100 µs.
     pub fn heartbeat(mut self, period: Duration) -> Self {
         self.heartbeat = period;
+        self
+    }
+
+    /// How long one poll of a task may last before awaiting a [`JoinHandle`](crate::JoinHandle), or
+    /// [`consume_budget`](crate::task::consume_budget), yields even if there is nothing to wait for. Zero: at every
+    /// sixteenth such operation. Default: 500 µs. tokio's own budget, 128 operations a poll, applies besides.
+    pub fn poll_budget(mut self, limit: Duration) -> Self {
+        self.poll_budget = limit;
         self
     }
 
@@ -184,6 +195,7 @@ impl Builder {
             thread_name: self.thread_name,
             stack_size: self.stack_size,
             heartbeat: self.heartbeat,
+            poll_budget: u64::try_from(self.poll_budget.as_nanos()).unwrap_or(u64::MAX),
             // Masks are given back only to threads that inherit a pin.
             unpinned: unpinned.filter(|_| !pins.is_empty()),
             pins,
@@ -249,6 +261,7 @@ impl fmt::Debug for Builder {
             .field("worker_threads", &self.workers)
             .field("thread_name", &self.thread_name)
             .field("heartbeat", &self.heartbeat)
+            .field("poll_budget", &self.poll_budget)
             .field("pinning", &self.pinning)
             .field("driver", &self.driver)
             .finish_non_exhaustive()

@@ -9,7 +9,7 @@ use std::task::{Context, Poll, ready};
 use async_task::{FallibleTask, Task};
 
 use super::abort::{AbortHandle, AbortOnDropHandle};
-use super::{Id, JoinError, Meta, Output};
+use super::{Id, JoinError, Meta, Output, budget};
 
 /// Awaits a spawned task or closure. Dropping it detaches: the task goes on.
 ///
@@ -92,6 +92,7 @@ impl<T> Future for JoinHandle<T> {
     type Output = Result<T, JoinError>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        ready!(budget::poll_proceed(cx));
         let id = self.id();
         let task = self.task.as_mut().expect("only empty while being dropped");
         let output = ready!(Pin::new(task).poll(cx));

@@ -19,6 +19,7 @@
 //! in a stolen half (cancellation today) belongs in here.
 
 mod abort;
+pub(crate) mod budget;
 pub(crate) mod contained;
 mod error;
 mod id;
@@ -27,6 +28,7 @@ pub(crate) mod registry;
 mod yield_now;
 
 pub use abort::{AbortHandle, AbortOnDropHandle};
+pub use budget::{consume_budget, unconstrained};
 pub use error::JoinError;
 pub use id::{Id, id, try_id};
 pub use join_handle::JoinHandle;
@@ -95,6 +97,13 @@ impl Meta {
     pub(crate) fn is_aborted(&self) -> bool {
         // Acquire pairs with `abort`: what the aborter did before is seen.
         self.aborted.load(Acquire)
+    }
+
+    /// How long a poll may last, in nanoseconds. A closure may take its time.
+    fn poll_budget(&self) -> Option<u64> {
+        // SAFETY: *Runtime*: the future is about to be polled.
+        let shared = unsafe { self.runtime.as_ref() };
+        (self.kind == Kind::Future).then_some(shared.config.poll_budget)
     }
 
     fn mark_aborted(&self) {
@@ -202,9 +211,10 @@ impl<F: Future> Future for TaskFuture<F> {
         let output = if this.meta().is_aborted() {
             Err(JoinError::cancelled(id))
         } else {
+            let limit = this.meta().poll_budget();
             // SAFETY: `this` was pinned; no one moves out of it.
             let future = unsafe { Pin::new_unchecked(&mut *this.future) };
-            match catch_unwind(AssertUnwindSafe(|| future.poll(cx))) {
+            match catch_unwind(AssertUnwindSafe(|| budget::with_full(limit, || future.poll(cx)))) {
                 Ok(Poll::Pending) => return Poll::Pending,
                 Ok(Poll::Ready(value)) => Ok(value),
                 Err(payload) => Err(JoinError::from_payload(id, payload)),

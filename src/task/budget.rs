@@ -1,0 +1,127 @@
+//! What keeps a task that is always ready from holding its worker: budgets of a poll.
+//!
+//! *By time*: awaiting a [`JoinHandle`](super::JoinHandle) or [`consume_budget`] yields when the poll has lasted
+//! [`Builder::poll_budget`](crate::Builder::poll_budget). The clock is read at every [`OPERATIONS_PER_LOOK`]th such
+//! operation; the poll counts from the first look. *By operations*: tokio's own budget, see the `coop` module of
+//! the driver. A poll that does neither is the [watchdog](crate::watchdog)'s business.
+//!
+//! Source of the idea: tokio's cooperative budget (tokio#2160).
+
+use std::cell::Cell;
+use std::future::poll_fn;
+use std::task::{Context, Poll};
+
+#[cfg(feature = "tokio")]
+use crate::driver::coop;
+use crate::os;
+
+/// How many operations pass between two looks at the clock.
+const OPERATIONS_PER_LOOK: u32 = 16;
+
+/// What is left of the poll at hand.
+#[derive(Clone, Copy)]
+struct Left {
+    /// Nanoseconds from the first look.
+    limit: u64,
+    first_look: Option<u64>,
+    operations: u32,
+}
+
+thread_local! {
+    /// `None` outside a task's poll, or without a limit.
+    static LEFT: Cell<Option<Left>> = const { Cell::new(None) };
+}
+
+/// Puts the outer poll's budget back.
+struct Restore(Option<Left>);
+
+impl Drop for Restore {
+    fn drop(&mut self) {
+        LEFT.set(self.0);
+    }
+}
+
+/// Calls `poll`, one poll of a task, with full budgets: `limit` in nanoseconds; none for a closure.
+pub(super) fn with_full<R>(limit: Option<u64>, poll: impl FnOnce() -> R) -> R {
+    let Some(limit) = limit else {
+        return poll();
+    };
+    let full = Left { limit, first_look: None, operations: OPERATIONS_PER_LOOK };
+    let _restore = Restore(LEFT.replace(Some(full)));
+    #[cfg(feature = "tokio")]
+    return coop::with_full_budget(poll);
+    #[cfg(not(feature = "tokio"))]
+    poll()
+}
+
+/// Calls `poll` without a limit: for a thread that has nothing else to do.
+pub(crate) fn without<R>(poll: impl FnOnce() -> R) -> R {
+    let _restore = Restore(LEFT.replace(None));
+    #[cfg(feature = "tokio")]
+    return coop::without_budget(poll);
+    #[cfg(not(feature = "tokio"))]
+    poll()
+}
+
+/// One operation; pending, with the task woken, if the poll has lasted too long.
+pub(super) fn poll_proceed(cx: &mut Context<'_>) -> Poll<()> {
+    let Some(mut left) = LEFT.get() else {
+        return Poll::Ready(());
+    };
+    left.operations -= 1;
+    if left.operations == 0 {
+        let now = os::now();
+        let first_look = *left.first_look.get_or_insert(now);
+        if now.saturating_sub(first_look) >= left.limit {
+            // The next operation of this poll looks again.
+            left.operations = 1;
+            LEFT.set(Some(left));
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        left.operations = OPERATIONS_PER_LOOK;
+    }
+    LEFT.set(Some(left));
+    Poll::Ready(())
+}
+
+/// Gives the other ready tasks a turn if this poll has lasted long; costs next to nothing otherwise.
+///
+/// For loops in a task that may never have to wait. How long is set by
+/// [`Builder::poll_budget`](crate::Builder::poll_budget).
+///
+/// ```
+/// # #[beat::main]
+/// # async fn main() {
+/// let mut sum = 0_u64;
+/// for i in 0..10_000 {
+///     sum += i;
+///     beat::task::consume_budget().await;
+/// }
+/// assert_eq!(sum, 49_995_000);
+/// # }
+/// ```
+///
+/// # Cancel safety
+///
+/// Cancel safe: nothing is lost with it.
+pub async fn consume_budget() {
+    poll_fn(poll_proceed).await;
+}
+
+/// Runs a future without the budgets of a poll: neither Beat nor tokio makes it yield.
+///
+/// ```
+/// # #[beat::main]
+/// # async fn main() {
+/// assert_eq!(beat::task::unconstrained(async { 5 }).await, 5);
+/// # }
+/// ```
+///
+/// # Cancel safety
+///
+/// As that of the future inside.
+pub async fn unconstrained<F: Future>(future: F) -> F::Output {
+    let mut future = std::pin::pin!(future);
+    poll_fn(|cx| without(|| future.as_mut().poll(cx))).await
+}
