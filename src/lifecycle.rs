@@ -159,6 +159,10 @@ impl Drop for Alive {
 
 /// Steps 1 to 5. `None` waits for as long as it takes.
 pub(crate) fn shut_down(shared: &Shared, timeout: Option<Duration>) {
+    if shared.is_forked() {
+        // There is nobody to wait for, and what the threads held is theirs.
+        return;
+    }
     let deadline = timeout.and_then(deadline_after);
     shared.lifecycle.closed.store(true, SeqCst);
     registry::abort_closures(shared);

@@ -30,7 +30,7 @@ use crate::jobs::Offers;
 use crate::lifecycle::Lifecycle;
 use crate::local::{self, Local, Role, Threads, steal};
 use crate::metrics::{Counters, Metrics};
-use crate::os::Affinity;
+use crate::os::{self, Affinity};
 use crate::processors::{Processors, Wake, fence};
 use crate::runtime::Hook;
 use crate::scope::OpenScope;
@@ -89,6 +89,8 @@ pub(crate) struct Shared {
     pub(crate) retired: Counters,
     /// What a poll costs on average, in nanoseconds.
     mean_poll: AtomicU64,
+    /// How many forks old the process was: its children have none of the threads.
+    forks: u32,
     me: Weak<Self>,
 }
 
@@ -108,6 +110,7 @@ impl Shared {
             lifecycle: Lifecycle::default(),
             retired: Counters::default(),
             mean_poll: AtomicU64::new(FIRST_MEAN_POLL),
+            forks: os::forks(),
             me: Weak::clone(me),
         })
     }
@@ -115,6 +118,23 @@ impl Shared {
     /// A counted reference; `None` only while the last one is being dropped.
     pub(crate) fn arc(&self) -> Option<Arc<Self>> {
         self.me.upgrade()
+    }
+
+    /// Whether this process is a child of the one that has the runtime's threads.
+    pub(crate) fn is_forked(&self) -> bool {
+        os::forks() != self.forks
+    }
+
+    /// # Panics
+    ///
+    /// In a child of the process that has the runtime's threads: it would wait for them for ever.
+    #[track_caller]
+    pub(crate) fn assert_not_forked(&self) {
+        assert!(
+            !self.is_forked(),
+            "beat: this process was forked from one whose runtime was running, and has none of its threads: \
+             start runtimes after `fork`, or `exec` at once"
+        );
     }
 
     pub(crate) fn is_closed(&self) -> bool {

@@ -3,7 +3,9 @@
 use std::fs;
 use std::io;
 use std::mem::{self, MaybeUninit};
-use std::sync::OnceLock;
+use std::sync::atomic::AtomicU32;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Once, OnceLock};
 
 /// A set of CPUs that a thread may run on.
 #[derive(Clone)]
@@ -179,4 +181,21 @@ impl ThreadClock {
         // The state is the first field after the name, which is in parentheses and may itself hold some.
         stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with(['S', 'D']))
     }
+}
+
+/// How many forks lie between this process and the one that called this first. A child of `fork` has none of its
+/// parent's threads but the one that forked.
+pub(crate) fn forks() -> u32 {
+    static FORKS: AtomicU32 = AtomicU32::new(0);
+    static WATCH: Once = Once::new();
+    extern "C" fn in_child() {
+        // Relaxed: the child has one thread.
+        FORKS.fetch_add(1, Relaxed);
+    }
+    WATCH.call_once(|| {
+        // SAFETY: the handler does nothing but add to an atomic, which is allowed between fork and exec.
+        let _ = unsafe { libc::pthread_atfork(None, None, Some(in_child)) };
+    });
+    // Relaxed: changes only in a child, before it goes on.
+    FORKS.load(Relaxed)
 }

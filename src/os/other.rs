@@ -53,3 +53,8 @@ impl ThreadClock {
         false
     }
 }
+
+/// Forks go unnoticed here.
+pub(crate) fn forks() -> u32 {
+    0
+}

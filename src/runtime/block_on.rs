@@ -57,6 +57,7 @@ impl Wake for Unparker {
 /// Runs `future` to its end on this thread.
 #[track_caller]
 pub(crate) fn block_on<F: Future>(shared: &Arc<Shared>, future: F) -> F::Output {
+    shared.assert_not_forked();
     local::with_own(|own| {
         assert!(
             !own.is_some_and(|own| own.is_in_turn()),

@@ -42,6 +42,7 @@ where
 /// without one if the thread is ending and its thread-locals are gone: then nobody could steal from it.
 pub(crate) fn in_region<R>(f: impl FnOnce(&Arc<Shared>, Option<&Local>) -> R) -> R {
     let shared = context::current().unwrap_or_else(global::get_or_start);
+    shared.assert_not_forked();
     let Some(local) = guest_of(&shared) else {
         return f(&shared, None);
     };

@@ -255,6 +255,7 @@ where
     F: Future + Send + 'static,
     F::Output: Send + 'static,
 {
+    shared.assert_not_forked();
     let meta = Meta {
         runtime: NonNull::from(&**shared),
         id: Id::next(),

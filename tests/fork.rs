@@ -1,0 +1,50 @@
+//! A child of `fork` has none of its parent's threads: using its runtime there must not hang.
+#![cfg(target_os = "linux")]
+
+mod common;
+
+use common::{panic_message, runtime};
+
+/// Runs `f` in a child process, and says whether it returned `true`.
+fn in_child(f: impl FnOnce() -> bool) -> bool {
+    // SAFETY: the other threads of this process hold no lock that `f` needs: the runtime is idle, and glibc has its
+    // allocator ready in the child.
+    match unsafe { libc::fork() } {
+        -1 => panic!("{}", std::io::Error::last_os_error()),
+        0 => {
+            let passed = std::panic::catch_unwind(std::panic::AssertUnwindSafe(f)).unwrap_or(false);
+            // SAFETY: always allowed; nothing of the parent's is run.
+            unsafe { libc::_exit(i32::from(!passed)) }
+        }
+        child => {
+            let mut status = 0;
+            // SAFETY: the child is this process's, and `status` is there to be written.
+            let waited = unsafe { libc::waitpid(child, &raw mut status, 0) };
+            assert_eq!(waited, child);
+            libc::WIFEXITED(status) && libc::WEXITSTATUS(status) == 0
+        }
+    }
+}
+
+#[test]
+fn using_a_runtime_in_a_child_is_a_clear_error() {
+    let parent = runtime(2);
+    parent.block_on(async { beat::spawn(async {}).await.unwrap() });
+    let says_so = |message: String| message.contains("forked") && message.contains("after `fork`");
+    let passed = in_child(|| {
+        let spawned = says_so(panic_message(|| parent.spawn(async {})));
+        let closure = says_so(panic_message(|| parent.spawn_blocking_parallel(|| ())));
+        let blocked = says_so(panic_message(|| parent.block_on(async {})));
+        let forked = {
+            let _entered = parent.enter();
+            says_so(panic_message(|| beat::join(|| (), || ())))
+        };
+        // Does not wait for threads that are not there.
+        drop(parent);
+        // A runtime of the child's own works.
+        let own = runtime(2);
+        let answer = own.block_on(async { beat::spawn(async { 42 }).await.unwrap() });
+        spawned && closure && blocked && forked && answer == 42
+    });
+    assert!(passed);
+}
