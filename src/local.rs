@@ -31,6 +31,7 @@ use crate::os::{self, Slice, ThreadClock};
 use crate::processors::{ProcessorId, Seat};
 use crate::scheduler::Shared;
 use crate::task::Runnable;
+use crate::task::budget::Budgets;
 use crate::ticket::Ticket;
 
 /// What a thread with a [`Local`] is there for.
@@ -197,6 +198,7 @@ pub(crate) struct Local {
     tick: Cell<u32>,
     /// When the batch of polls at hand began, and how many there were.
     batch: Cell<(u64, u32)>,
+    pub(crate) budgets: Budgets,
     /// The processor whose core this thread is pinned to.
     pinned: Cell<Option<ProcessorId>>,
 }
@@ -364,6 +366,7 @@ impl Local {
             peers: RefCell::new((u64::MAX, Vec::new())),
             tick: Cell::new(0),
             batch: Cell::new((0, 0)),
+            budgets: Budgets::default(),
             pinned: Cell::new(None),
             remote,
             shared,

@@ -28,6 +28,7 @@ use crate::processors::{ProcessorId, Woken, fence};
 use crate::runtime::{Hook, context};
 use crate::scheduler::Shared;
 use crate::scope::TakenJob;
+use crate::task::budget;
 use crate::task::contained::Contained;
 use crate::task::{self, Runnable};
 use crate::ticket::{Claim, Ticket};
@@ -100,8 +101,7 @@ fn thread_main(shared: &Arc<Shared>, processor: Option<ProcessorId>) {
     let local = Local::new(Arc::clone(shared), role);
     // SAFETY: `local` is boxed, belongs to this thread and is dropped after the guard.
     let installed = unsafe { Owned::new(&raw const *local) };
-    #[cfg(feature = "tokio")]
-    crate::driver::coop::prepare_thread();
+    local.budgets.prepare();
     let context = context::Entered::own_thread(shared);
     let worker = Worker::new(&local);
     match processor {
@@ -343,23 +343,26 @@ impl<'a> Worker<'a> {
             Work::Task(task) => {
                 self.local.counters().polls.add(1);
                 self.local.count_poll();
+                self.local.budgets.begin_poll(self.shared.config.poll_budget);
                 self.run_item(task);
+                self.local.budgets.end_poll();
             }
             Work::Closure(closure) => {
                 self.local.counters().closures.add(1);
-                self.run_item(closure);
+                budget::without(|| self.run_item(closure));
                 self.local.start_batch();
             }
             Work::Half(claim) => {
                 // Outside of what is caught: a claim that is dropped on the way is waited for without end.
                 let computing = Computing::begin();
-                self.run_user_code(|| run_half(self.shared, claim));
+                budget::without(|| self.run_user_code(|| run_half(self.shared, claim)));
                 drop(computing);
                 self.local.start_batch();
             }
             Work::Job(job) => {
                 let computing = Computing::begin();
-                self.run_user_code(|| self.shared.driver.finish_unpark(job.run()));
+                let run = || self.shared.driver.finish_unpark(job.run());
+                budget::without(|| self.run_user_code(run));
                 drop(computing);
                 self.local.start_batch();
             }
@@ -641,7 +644,8 @@ pub(crate) fn lend<R>(local: &Local, f: impl FnOnce() -> R) -> R {
     }
     hand_over(local);
     let _take_back = TakeBack(local);
-    f()
+    // It may block on a future.
+    budget::without(f)
 }
 
 /// Hand-over 1 and 2.

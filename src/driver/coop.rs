@@ -7,34 +7,48 @@
 //! `block_on`, where the budget is full; dropping it before a poll fills the budget, and `poll_proceed` makes the
 //! next one, at the price of one operation.
 //!
-//! [`tokio::task::unconstrained`] takes the budget away while it polls, and puts back what was there: that ends
-//! the budget with the poll. Left behind, it would make somebody else's `block_on` on this thread spin.
+//! What is left of a budget stays on the thread when the poll is over. So all else that polls there, closures that
+//! block on a future say, must do so [`without_budget`]: a spent one would make it spin.
 
 use std::cell::Cell;
+use std::fmt;
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 
 use tokio::task::coop::{RestoreOnPending, poll_proceed};
 
-thread_local! {
-    /// Fills the budget when dropped.
-    static FULL: Cell<Option<RestoreOnPending>> = const { Cell::new(None) };
+/// What fills the budget of one thread.
+#[derive(Default)]
+pub(crate) struct Budget {
+    /// Fills it when dropped.
+    full: Cell<Option<RestoreOnPending>>,
 }
 
-/// Gives this thread, which is in no runtime of tokio's, what it needs to fill budgets. Without, there is no limit.
-pub(crate) fn prepare_thread() {
-    if let Ok(runtime) = tokio::runtime::Builder::new_current_thread().build() {
-        FULL.set(Some(runtime.block_on(poll_fn(poll_proceed))));
+impl Budget {
+    /// Gives the calling thread, which is in no runtime of tokio's, a budget. Without, there is no limit.
+    pub(crate) fn prepare(&self) {
+        if let Ok(runtime) = tokio::runtime::Builder::new_current_thread().build() {
+            self.full.set(Some(runtime.block_on(poll_fn(poll_proceed))));
+            self.fill();
+        }
+    }
+
+    /// A poll begins on the thread that prepared this.
+    pub(crate) fn fill(&self) {
+        if let Some(full) = self.full.take() {
+            drop(full);
+            if let Poll::Ready(full) = poll_proceed(&mut Context::from_waker(Waker::noop())) {
+                self.full.set(Some(full));
+            }
+        }
     }
 }
 
-/// Calls `f` with a full budget.
-pub(crate) fn with_full_budget<R>(f: impl FnOnce() -> R) -> R {
-    without_budget(|| {
-        fill();
-        f()
-    })
+impl fmt::Debug for Budget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Budget").finish_non_exhaustive()
+    }
 }
 
 /// Calls `f` without a limit.
@@ -45,14 +59,5 @@ pub(crate) fn without_budget<R>(f: impl FnOnce() -> R) -> R {
     match polled {
         Poll::Ready(Some(result)) => result,
         Poll::Ready(None) | Poll::Pending => unreachable!("it is ready at its one poll"),
-    }
-}
-
-fn fill() {
-    if let Some(full) = FULL.take() {
-        drop(full);
-        if let Poll::Ready(full) = poll_proceed(&mut Context::from_waker(Waker::noop())) {
-            FULL.set(Some(full));
-        }
     }
 }

@@ -32,35 +32,46 @@ thread_local! {
     static LEFT: Cell<Option<Left>> = const { Cell::new(None) };
 }
 
-/// Puts the outer poll's budget back.
-struct Restore(Option<Left>);
+/// What fills the budgets of one thread.
+#[derive(Debug, Default)]
+pub(crate) struct Budgets {
+    #[cfg(feature = "tokio")]
+    tokio: coop::Budget,
+}
 
-impl Drop for Restore {
-    fn drop(&mut self) {
-        LEFT.set(self.0);
+impl Budgets {
+    /// On a thread that will poll tasks, before it is in any runtime of tokio's.
+    pub(crate) fn prepare(&self) {
+        #[cfg(feature = "tokio")]
+        self.tokio.prepare();
+    }
+
+    /// A poll of a task begins, which may last `limit` nanoseconds.
+    pub(crate) fn begin_poll(&self, limit: u64) {
+        LEFT.set(Some(Left { limit, first_look: None, operations: OPERATIONS_PER_LOOK }));
+        #[cfg(feature = "tokio")]
+        self.tokio.fill();
+    }
+
+    /// The poll has ended.
+    pub(crate) fn end_poll(&self) {
+        LEFT.set(None);
     }
 }
 
-/// Calls `poll`, one poll of a task, with full budgets: `limit` in nanoseconds; none for a closure.
-pub(super) fn with_full<R>(limit: Option<u64>, poll: impl FnOnce() -> R) -> R {
-    let Some(limit) = limit else {
-        return poll();
-    };
-    let full = Left { limit, first_look: None, operations: OPERATIONS_PER_LOOK };
-    let _restore = Restore(LEFT.replace(Some(full)));
-    #[cfg(feature = "tokio")]
-    return coop::with_full_budget(poll);
-    #[cfg(not(feature = "tokio"))]
-    poll()
-}
-
-/// Calls `poll` without a limit: for a thread that has nothing else to do.
-pub(crate) fn without<R>(poll: impl FnOnce() -> R) -> R {
+/// Calls `f` without a limit: a closure, or a poll on a thread that has nothing else to do.
+pub(crate) fn without<R>(f: impl FnOnce() -> R) -> R {
+    struct Restore(Option<Left>);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            LEFT.set(self.0);
+        }
+    }
     let _restore = Restore(LEFT.replace(None));
     #[cfg(feature = "tokio")]
-    return coop::without_budget(poll);
+    return coop::without_budget(f);
     #[cfg(not(feature = "tokio"))]
-    poll()
+    f()
 }
 
 /// One operation; pending, with the task woken, if the poll has lasted too long.

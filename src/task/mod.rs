@@ -99,13 +99,6 @@ impl Meta {
         self.aborted.load(Acquire)
     }
 
-    /// How long a poll may last, in nanoseconds. A closure may take its time.
-    fn poll_budget(&self) -> Option<u64> {
-        // SAFETY: *Runtime*: the future is about to be polled.
-        let shared = unsafe { self.runtime.as_ref() };
-        (self.kind == Kind::Future).then_some(shared.config.poll_budget)
-    }
-
     fn mark_aborted(&self) {
         // Release pairs with `is_aborted`.
         self.aborted.store(true, Release);
@@ -211,10 +204,9 @@ impl<F: Future> Future for TaskFuture<F> {
         let output = if this.meta().is_aborted() {
             Err(JoinError::cancelled(id))
         } else {
-            let limit = this.meta().poll_budget();
             // SAFETY: `this` was pinned; no one moves out of it.
             let future = unsafe { Pin::new_unchecked(&mut *this.future) };
-            match catch_unwind(AssertUnwindSafe(|| budget::with_full(limit, || future.poll(cx)))) {
+            match catch_unwind(AssertUnwindSafe(|| future.poll(cx))) {
                 Ok(Poll::Pending) => return Poll::Pending,
                 Ok(Poll::Ready(value)) => Ok(value),
                 Err(payload) => Err(JoinError::from_payload(id, payload)),
