@@ -50,7 +50,7 @@ impl Budgets {
     pub(crate) fn begin_poll(&self, limit: u64) {
         LEFT.set(Some(Left { limit, first_look: None, operations: OPERATIONS_PER_LOOK }));
         #[cfg(feature = "tokio")]
-        self.tokio.fill();
+        self.tokio.begin_poll();
     }
 
     /// The poll has ended.
