@@ -99,7 +99,7 @@ mod api {
         Builder, EnterGuard, Handle, NoCurrentRuntime, Pinning, Runtime, block_in_place,
     };
     pub use crate::scope::{Scope, ScopeFifo, in_place_scope, in_place_scope_fifo, scope, scope_fifo};
-    pub use crate::task::{AbortHandle, AbortOnDropHandle, JoinError, JoinHandle, yield_now};
+    pub use crate::task::{AbortHandle, AbortOnDropHandle, JoinError, JoinHandle, JoinSet, yield_now};
 
     #[cfg(feature = "axum")]
     pub use crate::serve::{Serve, serve};

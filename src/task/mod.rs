@@ -24,6 +24,7 @@ pub(crate) mod contained;
 mod error;
 mod id;
 mod join_handle;
+mod join_set;
 pub(crate) mod registry;
 mod yield_now;
 
@@ -32,6 +33,7 @@ pub use budget::{consume_budget, unconstrained};
 pub use error::JoinError;
 pub use id::{Id, id, try_id};
 pub use join_handle::JoinHandle;
+pub use join_set::JoinSet;
 pub use yield_now::yield_now;
 
 use std::cell::Cell;
