@@ -6,28 +6,55 @@
 //! closures or halves, so closures do not share time with each other.
 //!
 //! The duty is a role and not a thread: a thread that holds it and gets stuck in a poll, or waits in one, loses
-//! it ([`Duty::resign`]), and the next [`Duty::wake`] starts another.
+//! it ([`Duty::resign`], [`Duty::dismiss`]), and the next [`Duty::wake`] starts another.
 //!
-//! *Wake.* 1. The caller has published work or has found the driver uncovered; 2. it leaves a token with the
-//! duty thread's parker. *Sleep.* The duty thread looks through the injector, then parks; a token left between
-//! the two makes the park return. While the thread is being started ([`Holder::Starting`]) no token is needed:
-//! the first thing it does is look.
+//! ```text
+//!              1 wake (start a thread)          2 take_up
+//!   Nobody ─────────────────────────▶ Starting ───────────▶ Thread ──┐ 4 wake (leave a token)
+//!     ▲ ▲                                │                  │   ▲    │
+//!     │ └───────── 3 not_started ────────┘                  │   └────┘
+//!     └───────────────── 5 resign, dismiss ─────────────────┘
+//! ```
+//!
+//! *Wake.* 1. The caller has published work or has found the driver uncovered; 2. it sends for the holder: it
+//! leaves a token with the thread's parker, or starts a thread where nobody holds the duty.
+//!
+//! *Serve.* 1. Once: `take_up`. 2. Look through the injector and run what is there. 3. [`Duty::sleep`]: in the driver
+//! if nobody sits there, else on the parker; then 2 again.
+//!
+//! *Resign.* 1. The thread holds the duty no more; 2. whoever took it from the thread looks whether the driver is
+//! covered and the injector empty, and does Wake 2 if not; 3. if it was the watchdog ([`Duty::dismiss`]), it leaves a
+//! token with the thread, which may be on its way into Serve 3, where nobody would look for it any more.
+//!
+//! **What was published while nobody serves is seen.** All looks at the holder are made under one lock. If Wake 2
+//! finds `Thread`, the token ends Serve 3, at once if it came between 2 and 3, and Serve 2 sees the work. If it finds
+//! `Starting`, `take_up` comes later under the same lock, and Serve 2 after it. If the thread it has left the token
+//! with has resigned meanwhile, Resign 1 came later under the lock, and Resign 2 sees the work.
 
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
-use std::sync::atomic::Ordering::Relaxed;
-
-use crate::local::{Remote, Role};
-use crate::scheduler::Shared;
-use crate::sync::Mutex;
-use crate::worker;
+use crate::driver::{DriverSlot, Token};
+use crate::processors::Seat;
+use crate::sync::atomic::AtomicBool;
+use crate::sync::atomic::Ordering::Relaxed;
+use crate::sync::{Arc, Mutex};
 
 #[derive(Debug, Default)]
 enum Holder {
     #[default]
     Nobody,
     Starting,
-    Thread(Arc<Remote>),
+    Thread(Arc<Seat>),
+}
+
+/// What is left to do for whoever sends for the duty thread.
+#[must_use = "nobody else will send for the duty thread"]
+#[derive(Debug)]
+pub(crate) enum Send {
+    /// Nothing: it is being started, and will look.
+    Nothing,
+    /// Unpark it, wherever it sleeps.
+    Unpark(Arc<Seat>),
+    /// Start a thread that takes the duty up, or say that there is none ([`Duty::not_started`]).
+    Start,
 }
 
 /// Who has the duty.
@@ -38,43 +65,60 @@ pub(crate) struct Duty {
 }
 
 impl Duty {
-    /// Sends the duty thread to look for events and ready tasks.
-    pub(crate) fn wake(&self, shared: &Shared) {
+    /// Wake 2: sends the duty thread to look for events and ready tasks.
+    pub(crate) fn wake(&self) -> Send {
         let mut holder = self.holder.lock();
         match &*holder {
-            Holder::Starting => {}
-            Holder::Thread(remote) => {
-                let seat = Arc::clone(&remote.seat);
-                drop(holder);
-                shared.driver.unpark(&seat.parker);
-            }
+            Holder::Starting => Send::Nothing,
+            Holder::Thread(seat) => Send::Unpark(Arc::clone(seat)),
             Holder::Nobody => {
-                if shared.is_closed() {
-                    return;
-                }
                 *holder = Holder::Starting;
-                drop(holder);
-                if let Err(error) = worker::start(shared, None) {
-                    *self.holder.lock() = Holder::Nobody;
-                    shared.lifecycle.report_spawn_failure(&error);
-                }
+                Send::Start
             }
         }
     }
 
-    /// The thread that was started for it takes the duty up.
-    pub(crate) fn take_up(&self, remote: &Arc<Remote>) {
-        *self.holder.lock() = Holder::Thread(Arc::clone(remote));
+    /// The thread that was to be started is not. Whoever relied on it has to be made up for.
+    pub(crate) fn not_started(&self) {
+        *self.holder.lock() = Holder::Nobody;
     }
 
-    /// The thread is stuck, waits or ends: it has the duty no more. `false` if it did not have it.
-    pub(crate) fn resign(&self, remote: &Arc<Remote>) -> bool {
+    /// Serve 1: the thread that was started for it takes the duty up.
+    pub(crate) fn take_up(&self, seat: &Arc<Seat>) {
+        *self.holder.lock() = Holder::Thread(Arc::clone(seat));
+    }
+
+    /// Serve 3. `in_driver` parks the thread with the driver's token.
+    pub(crate) fn sleep(&self, seat: &Arc<Seat>, driver: &DriverSlot, in_driver: impl FnOnce(&Token<'_>)) {
+        match driver.try_enter() {
+            Some(token) => in_driver(&token),
+            None => self.sleep_outside(seat),
+        }
+    }
+
+    /// Serve 3 while somebody else is known to see to the driver.
+    pub(crate) fn sleep_outside(&self, seat: &Arc<Seat>) {
+        self.set_active(seat, false);
+        seat.parker.park();
+    }
+
+    /// Resign 1, by the thread itself: it waits or ends. `false` if it did not have the duty.
+    pub(crate) fn resign(&self, seat: &Arc<Seat>) -> bool {
         let mut holder = self.holder.lock();
-        let had = matches!(&*holder, Holder::Thread(r) if Arc::ptr_eq(r, remote));
+        let had = matches!(&*holder, Holder::Thread(s) if Arc::ptr_eq(s, seat));
         if had {
             *holder = Holder::Nobody;
-            remote.set_role(Role::Worker);
             self.active.store(false, Relaxed);
+        }
+        had
+    }
+
+    /// Resign 1 and 3, by the watchdog: the thread is stuck. `step_down` lets the thread know, when it looks.
+    pub(crate) fn dismiss(&self, seat: &Arc<Seat>, driver: &DriverSlot, step_down: impl FnOnce()) -> bool {
+        let had = self.resign(seat);
+        if had {
+            step_down();
+            driver.unpark(&seat.parker);
         }
         had
     }
@@ -86,20 +130,19 @@ impl Duty {
     }
 
     /// Says whether the duty thread, if that is still the caller, may be waiting for a core.
-    pub(crate) fn set_active(&self, remote: &Arc<Remote>, active: bool) {
+    pub(crate) fn set_active(&self, seat: &Arc<Seat>, active: bool) {
         let holder = self.holder.lock();
-        if matches!(&*holder, Holder::Thread(r) if Arc::ptr_eq(r, remote)) {
+        if matches!(&*holder, Holder::Thread(s) if Arc::ptr_eq(s, seat)) {
+            // Relaxed: a hint.
             self.active.store(active, Relaxed);
         }
     }
 
-    /// Unparks the thread for a shutdown.
-    pub(crate) fn release(&self, shared: &Shared) {
-        let holder = self.holder.lock();
-        if let Holder::Thread(remote) = &*holder {
-            let seat = Arc::clone(&remote.seat);
-            drop(holder);
-            shared.driver.unpark(&seat.parker);
+    /// The thread that has the duty, to be told of a shutdown. One that is being started looks by itself.
+    pub(crate) fn holder(&self) -> Option<Arc<Seat>> {
+        match &*self.holder.lock() {
+            Holder::Thread(seat) => Some(Arc::clone(seat)),
+            Holder::Nobody | Holder::Starting => None,
         }
     }
 }

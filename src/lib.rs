@@ -31,8 +31,9 @@
 //!    jobs that borrow.
 //! 4. `driver`, `duty`: where threads park, and who serves events while all workers compute.
 //! 5. `task`: futures and closures as heap objects. `cancel`.
-//! 6. `local`, `scheduler`, `worker`, `watchdog`, `blocking`: a thread's state, what threads share, their loop.
-//! 7. `runtime`, `lifecycle`: making, using and ending it all. `metrics`. `os`.
+//! 6. `local`, `scheduler`, `worker`, `ticking`, `watchdog`, `blocking`: a thread's state, what threads share, their
+//!    loop, and who watches over it.
+//! 7. `runtime`, `roll`, `lifecycle`: making, using and ending it all. `metrics`. `os`.
 //! 8. `hyper`, `serve`: HTTP on it. `model`: the loom models.
 
 // The models use a part of each protocol's vocabulary.
@@ -43,7 +44,6 @@ mod blocking;
 #[cfg(not(loom))]
 mod cancel;
 mod driver;
-#[cfg(not(loom))]
 mod duty;
 #[cfg(not(loom))]
 mod heartbeat;
@@ -66,6 +66,7 @@ mod model;
 mod os;
 mod parker;
 mod processors;
+mod roll;
 #[cfg(not(loom))]
 mod runtime;
 #[cfg(not(loom))]
@@ -78,6 +79,7 @@ mod sync;
 #[cfg(not(loom))]
 pub mod task;
 mod ticket;
+mod ticking;
 #[cfg(not(loom))]
 mod watchdog;
 #[cfg(not(loom))]

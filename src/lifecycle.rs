@@ -1,7 +1,8 @@
 //! The end of a runtime.
 //!
 //! 1. *Close*: no new task is accepted. `spawn` enters a task in the registry, then looks whether the runtime
-//!    is closed; shutdown closes, then looks through the registry. One of the two sees the other.
+//!    is closed; shutdown closes, then looks through the registry. One of the two sees the other
+//!    ([`roll`](crate::roll), as for those who go to sleep).
 //! 2. *Call back*: closures that run are aborted, so that they unwind at their next fork; every sleeping thread
 //!    is unparked, and everyone leaves the driver. A thread ends when it comes back to its loop.
 //! 3. *Drop the tasks*, with the runtime entered and outside any turn: each is woken, which puts it into a
@@ -20,12 +21,13 @@
 
 use std::io;
 use std::mem;
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::sync::atomic::Ordering::{Relaxed, SeqCst};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::Ordering::Relaxed;
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
+use crate::roll::{Finish, Roll};
 use crate::runtime::context;
 use crate::scheduler::Shared;
 use crate::task::{Runnable, registry};
@@ -33,61 +35,16 @@ use crate::task::{Runnable, registry};
 /// How often shutdown drops tasks again while it waits for threads.
 const DROP_PERIOD: Duration = Duration::from_millis(10);
 
-/// Whether a runtime still accepts work, and how many threads it has.
+/// Whether a runtime still accepts work, which threads it has, and what has been said about them.
 #[derive(Debug, Default)]
 pub(crate) struct Lifecycle {
-    closed: AtomicBool,
-    threads: Mutex<Count>,
-    ended: Condvar,
+    roll: Roll,
     spawn_failed: AtomicBool,
-}
-
-#[derive(Debug, Default)]
-struct Count {
-    /// Threads of the scheduler, the watchdog and the blocking pool.
-    alive: usize,
-    /// Nobody waits for them: the last one does steps 4 and 5.
-    abandoned: bool,
 }
 
 impl Lifecycle {
     pub(crate) fn is_closed(&self) -> bool {
-        self.closed.load(SeqCst)
-    }
-
-    fn count(&self) -> MutexGuard<'_, Count> {
-        self.threads.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Returns whether the caller was the last one, and must finish the runtime.
-    #[must_use]
-    fn thread_ended(&self) -> bool {
-        let mut count = self.count();
-        count.alive -= 1;
-        self.ended.notify_all();
-        count.alive == 0 && count.abandoned
-    }
-
-    /// Step 3; `false` if the time was up first, and the threads have been left to themselves. `meanwhile` is
-    /// called every [`DROP_PERIOD`], without the lock.
-    fn wait(&self, deadline: Option<Instant>, meanwhile: impl Fn()) -> bool {
-        let mut count = self.count();
-        while count.alive > 0 {
-            let left = deadline.map_or(DROP_PERIOD, |d| d.saturating_duration_since(Instant::now()));
-            if left.is_zero() {
-                count.abandoned = true;
-                return false;
-            }
-            let waited = self.ended.wait_timeout(count, left.min(DROP_PERIOD));
-            let (next, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
-            count = next;
-            if timeout.timed_out() {
-                drop(count);
-                meanwhile();
-                count = self.count();
-            }
-        }
-        true
+        self.roll.is_closed()
     }
 
     /// Says once that the system refuses threads: the runtime goes on with those it has.
@@ -119,7 +76,7 @@ pub(crate) fn start_thread(
     if let Some(size) = stack_size {
         builder = builder.stack_size(size);
     }
-    shared.lifecycle.count().alive += 1;
+    shared.lifecycle.roll.enter();
     // Dropped on the thread, or here if it is refused.
     let alive = Alive(shared);
     let spawned = builder.spawn(move || {
@@ -151,8 +108,9 @@ struct Alive(Arc<Shared>);
 
 impl Drop for Alive {
     fn drop(&mut self) {
-        if self.0.lifecycle.thread_ended() {
-            finish(&self.0, None);
+        match self.0.lifecycle.roll.leave() {
+            Finish::Caller => finish(&self.0, None),
+            Finish::Other => {}
         }
     }
 }
@@ -164,12 +122,14 @@ pub(crate) fn shut_down(shared: &Shared, timeout: Option<Duration>) {
         return;
     }
     let deadline = timeout.and_then(deadline_after);
-    shared.lifecycle.closed.store(true, SeqCst);
+    shared.lifecycle.roll.close();
     registry::abort_closures(shared);
     for seat in shared.processors.sleepers() {
         shared.driver.unpark(&seat.parker);
     }
-    shared.duty.release(shared);
+    if let Some(seat) = shared.duty.holder() {
+        shared.driver.unpark(&seat.parker);
+    }
     shared.watchdog.release();
     shared.blocking.release();
 
@@ -181,9 +141,12 @@ pub(crate) fn shut_down(shared: &Shared, timeout: Option<Duration>) {
         drop_entered(shared);
         take_turn(shared);
     };
-    if shared.lifecycle.wait(deadline, meanwhile) {
-        let left = deadline.map(|d| d.saturating_duration_since(Instant::now()));
-        finish(shared, left);
+    match shared.lifecycle.roll.wait(deadline, DROP_PERIOD, meanwhile) {
+        Finish::Caller => {
+            let left = deadline.map(|d| d.saturating_duration_since(Instant::now()));
+            finish(shared, left);
+        }
+        Finish::Other => {}
     }
 }
 

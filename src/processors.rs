@@ -144,7 +144,7 @@ pub(crate) enum Wake {
 
 /// How a thread came out of its sleep.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Woken {
+enum Woken {
     /// A waker gave it a processor, and counted it as searching.
     Assigned,
     /// It took a processor itself.
@@ -153,8 +153,36 @@ pub(crate) enum Woken {
     Without,
 }
 
+/// How a thread's rest ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Rested {
+    /// It has a processor, and counts as searching.
+    Searching,
+    /// It has a processor.
+    Serving,
+    /// The runtime is closed: it has none, and sleeps no more.
+    Closed,
+    /// It did not sleep: enough others do.
+    Spare,
+}
+
+/// A thread that goes to sleep: what Sleep asks of it.
+pub(crate) trait Sleeper {
+    /// Sleep 3: whether there is anything that it should run.
+    fn has_work(&self) -> bool;
+
+    /// Whether the runtime is being closed. A thread that is closing it unparks all sleepers after that.
+    fn is_closed(&self) -> bool;
+
+    /// Parks until the thread's parker has a token. `may_drive`: nobody else is serving, so it should be in the driver.
+    fn park(&self, may_drive: bool);
+
+    /// It stays down, since there is no processor to be had: what it has been given to run goes to others.
+    fn stay_down(&self);
+}
+
 #[derive(Debug)]
-struct Sleeper {
+struct Asleep {
     seat: Arc<Seat>,
     in_driver: bool,
 }
@@ -163,7 +191,7 @@ struct Sleeper {
 struct Lists {
     idle: Vec<ProcessorId>,
     /// Newest last.
-    sleepers: Vec<Sleeper>,
+    sleepers: Vec<Asleep>,
 }
 
 /// The processors of one runtime. See the [module](self).
@@ -210,9 +238,51 @@ impl Processors {
         before >> 32 & 0xffff == 1
     }
 
+    /// Submit 2 and the look of 3.
+    pub(crate) fn published(&self) -> Census {
+        fence();
+        self.census()
+    }
+
+    /// Sleep, and what comes after it: returns when the thread has a processor or should end, or at once if `most`
+    /// threads sleep already.
+    pub(crate) fn rest(
+        &self,
+        seat: &Arc<Seat>,
+        searching: bool,
+        most: usize,
+        sleeper: &impl Sleeper,
+    ) -> Rested {
+        let with_processor = seat.processor().is_some();
+        // Sleep 1.
+        let Some(census) = self.sleep(seat, searching, most) else {
+            return Rested::Spare;
+        };
+        // Sleep 2 and 3. Of use is that to a thread only which had a processor to run the work on.
+        fence();
+        let mut stay_up = sleeper.is_closed() || with_processor && sleeper.has_work();
+        loop {
+            if !stay_up {
+                sleeper.park(with_processor && census.serving() == 0);
+            }
+            match self.wake_self(seat) {
+                Woken::Assigned => return Rested::Searching,
+                Woken::Itself => return Rested::Serving,
+                Woken::Without if sleeper.is_closed() => {
+                    self.remove(seat);
+                    return Rested::Closed;
+                }
+                Woken::Without => {
+                    sleeper.stay_down();
+                    stay_up = false;
+                }
+            }
+        }
+    }
+
     /// Sleep 1. The thread stands in the list of sleepers until it is woken. Returns the census after it, or
     /// `None`, with nothing changed, if `most` threads sleep already.
-    pub(crate) fn sleep(&self, seat: &Arc<Seat>, searching: bool, most: usize) -> Option<Census> {
+    fn sleep(&self, seat: &Arc<Seat>, searching: bool, most: usize) -> Option<Census> {
         let mut lists = self.lists.lock();
         if lists.sleepers.len() >= most {
             return None;
@@ -227,7 +297,7 @@ impl Processors {
             change = change.wrapping_add(IDLE);
         }
         seat.set(None, false);
-        lists.sleepers.push(Sleeper { seat: Arc::clone(seat), in_driver: false });
+        lists.sleepers.push(Asleep { seat: Arc::clone(seat), in_driver: false });
         self.census.fetch_add(change, SeqCst);
         Some(self.census())
     }
@@ -240,7 +310,7 @@ impl Processors {
     }
 
     /// A sleeper gets up of its own accord: events came, or it must look again.
-    pub(crate) fn wake_self(&self, seat: &Arc<Seat>) -> Woken {
+    fn wake_self(&self, seat: &Arc<Seat>) -> Woken {
         let mut lists = self.lists.lock();
         let Some(place) = lists.sleepers.iter().position(|s| Arc::ptr_eq(&s.seat, seat)) else {
             return Woken::Assigned;
@@ -259,7 +329,7 @@ impl Processors {
     }
 
     /// A sleeper leaves for good.
-    pub(crate) fn remove(&self, seat: &Arc<Seat>) {
+    fn remove(&self, seat: &Arc<Seat>) {
         let mut lists = self.lists.lock();
         lists.sleepers.retain(|s| !Arc::ptr_eq(&s.seat, seat));
     }
@@ -376,12 +446,12 @@ impl Lists {
     /// any sleeper on a free processor; last the one in the driver, whose wake-up is dear; else a new thread.
     fn choose(&self) -> Option<(Option<usize>, usize)> {
         let newest_first = || self.sleepers.iter().enumerate().rev();
-        let at_home = |(_, s): &(usize, &Sleeper)| {
+        let at_home = |(_, s): &(usize, &Asleep)| {
             let home = s.seat.home();
             !s.in_driver && self.idle.contains(&home) && !self.is_guarded(home)
         };
-        let elsewhere = |(_, s): &(usize, &Sleeper)| !s.in_driver;
-        let in_driver = |(_, s): &(usize, &Sleeper)| s.in_driver && self.idle.contains(&s.seat.home());
+        let elsewhere = |(_, s): &(usize, &Asleep)| !s.in_driver;
+        let in_driver = |(_, s): &(usize, &Asleep)| s.in_driver && self.idle.contains(&s.seat.home());
 
         if let Some((place, sleeper)) = newest_first().find(at_home) {
             return Some((Some(place), self.position(sleeper.seat.home())));

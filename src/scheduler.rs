@@ -24,14 +24,14 @@ use std::time::Duration;
 use crossbeam_deque::Injector;
 
 use crate::blocking::Pool;
-use crate::driver::DriverSlot;
-use crate::duty::Duty;
+use crate::driver::{Cover, DriverSlot};
+use crate::duty::{self, Duty};
 use crate::jobs::Offers;
 use crate::lifecycle::Lifecycle;
-use crate::local::{self, Local, Role, Threads, steal};
+use crate::local::{self, Local, Remote, Role, Threads, steal};
 use crate::metrics::{Counters, Metrics};
 use crate::os::{self, Affinity};
-use crate::processors::{Processors, Wake, fence};
+use crate::processors::{Processors, Wake};
 use crate::runtime::Hook;
 use crate::scope::OpenScope;
 use crate::task::Runnable;
@@ -180,18 +180,14 @@ impl Shared {
 
     /// Submit 2 and 3 for the injector.
     pub(crate) fn notify_injected(&self) {
-        fence();
-        let census = self.processors.census();
+        let census = self.processors.published();
         if census.searching > 0 {
             return;
         }
-        if census.serving() == 0 {
-            // Nobody will come by: somebody has to be sent.
-            if census.idle > 0 {
-                self.wake();
-            } else {
-                self.duty.wake(self);
-            }
+        let to_send = Cover::for_work(census);
+        if to_send != Cover::Nobody {
+            // Nobody will come by.
+            self.send(to_send);
             return;
         }
         if census.idle > 0 && self.is_worth_waking(self.injector.len()) {
@@ -214,8 +210,7 @@ impl Shared {
 
     /// Submit 2 and 3 for a closure or an offer.
     fn notify_submitted(&self) {
-        fence();
-        let census = self.processors.census();
+        let census = self.processors.published();
         if census.searching == 0 && census.idle > 0 {
             self.wake();
         } else {
@@ -282,18 +277,45 @@ impl Shared {
 
     /// The calling thread stops serving: makes sure that somebody sees to the driver and to ready tasks.
     pub(crate) fn cover(&self) {
-        fence();
-        let census = self.processors.census();
-        if census.serving() == 0 && !self.driver.is_covered() {
-            if census.idle > 0 {
-                self.wake();
-            } else {
-                self.duty.wake(self);
-            }
-        }
-        if !self.injector.is_empty() {
+        let to_send = self.driver.cover(&self.processors, || !self.injector.is_empty());
+        self.send(to_send);
+        if to_send == Cover::Nobody && !self.injector.is_empty() {
             self.notify_injected();
         }
+    }
+
+    fn send(&self, to_send: Cover) {
+        match to_send {
+            Cover::Nobody => {}
+            Cover::Worker => self.wake(),
+            Cover::Duty => self.wake_duty(),
+        }
+    }
+
+    /// Sends the duty thread to look for events and ready tasks.
+    fn wake_duty(&self) {
+        match self.duty.wake() {
+            duty::Send::Nothing => {}
+            duty::Send::Unpark(seat) => self.driver.unpark(&seat.parker),
+            duty::Send::Start if self.is_closed() => self.duty.not_started(),
+            duty::Send::Start => {
+                if let Err(error) = worker::start(self, None) {
+                    self.duty.not_started();
+                    self.lifecycle.report_spawn_failure(&error);
+                    // Others may have relied on that thread. The watchdog tries again.
+                    self.watchdog.ensure(self);
+                }
+            }
+        }
+    }
+
+    /// The calling thread waits or ends: it has the duty no more. `false` if it did not have it.
+    pub(crate) fn resign_duty(&self, remote: &Remote) -> bool {
+        let had = self.duty.resign(&remote.seat);
+        if had {
+            remote.set_role(Role::Worker);
+        }
+        had
     }
 
     /// Asks every thread that forks to be heard at its next fork.
@@ -328,7 +350,7 @@ impl Shared {
     }
 
     /// Whether a peer's tasks are better off elsewhere: it computes, or its backlog is worth a core.
-    pub(crate) fn may_steal_tasks(&self, peer: &local::Remote) -> bool {
+    pub(crate) fn may_steal_tasks(&self, peer: &Remote) -> bool {
         match peer.tasks_len() {
             0 => false,
             tasks => peer.will_be_long() || self.is_worth_waking(tasks),

@@ -17,6 +17,7 @@ mod native {
 
     use std::sync::PoisonError;
     use std::sync::atomic::AtomicU32;
+    use std::time::Duration;
 
     /// A mutex without poisoning: no user code runs under Beat's locks, so a poisoned one carries no news.
     #[derive(Debug, Default)]
@@ -29,6 +30,27 @@ mod native {
 
         pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
             self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        }
+    }
+
+    /// A condition variable of such a mutex.
+    #[derive(Debug, Default)]
+    pub(crate) struct Condvar(std::sync::Condvar);
+
+    impl Condvar {
+        /// Waits for a notification, or until the time is up (`true`). May return early for no reason.
+        pub(crate) fn wait_timeout<'a, T>(
+            &self,
+            guard: MutexGuard<'a, T>,
+            limit: Duration,
+        ) -> (MutexGuard<'a, T>, bool) {
+            let waited = self.0.wait_timeout(guard, limit);
+            let (guard, result) = waited.unwrap_or_else(PoisonError::into_inner);
+            (guard, result.timed_out())
+        }
+
+        pub(crate) fn notify_all(&self) {
+            self.0.notify_all();
         }
     }
 
@@ -59,7 +81,8 @@ mod native {
 mod modelled {
     pub(crate) use loom::sync::{Arc, MutexGuard, atomic};
 
-    use loom::sync::Condvar;
+    use std::time::Duration;
+
     use loom::sync::atomic::{AtomicU32, Ordering};
 
     #[derive(Debug, Default)]
@@ -75,17 +98,39 @@ mod modelled {
         }
     }
 
+    /// Its time is never up, so a notification that is missing shows.
+    #[derive(Debug, Default)]
+    pub(crate) struct Condvar(loom::sync::Condvar);
+
+    impl Condvar {
+        pub(crate) fn wait_timeout<'a, T>(
+            &self,
+            guard: MutexGuard<'a, T>,
+            _limit: Duration,
+        ) -> (MutexGuard<'a, T>, bool) {
+            (self.0.wait(guard).expect("no model panics under a lock"), false)
+        }
+
+        pub(crate) fn notify_all(&self) {
+            self.0.notify_all();
+        }
+    }
+
     /// As the kernel does it: the compare and the queueing are one step with respect to a wake.
     #[derive(Debug)]
     pub(crate) struct Futex {
         pub(crate) word: AtomicU32,
         queue: loom::sync::Mutex<()>,
-        condvar: Condvar,
+        condvar: loom::sync::Condvar,
     }
 
     impl Futex {
         pub(crate) fn new(value: u32) -> Self {
-            Self { word: AtomicU32::new(value), queue: loom::sync::Mutex::new(()), condvar: Condvar::new() }
+            Self {
+                word: AtomicU32::new(value),
+                queue: loom::sync::Mutex::new(()),
+                condvar: loom::sync::Condvar::new(),
+            }
         }
 
         pub(crate) fn wait(&self, expected: u32) {

@@ -12,21 +12,11 @@
 //!   merely computes keeps it, or N long closures would become N threads that share time;
 //! * *on duty*: it loses the duty, and another thread takes it up.
 //!
-//! # Falling asleep
-//!
-//! 1. lower `ticking` (SeqCst);
-//! 2. look once more whether there is something to guard;
-//! 3. if so raise it and go on, else park.
-//!
-//! Whoever leaves work queued without sending for anybody calls [`Watchdog::ensure`]: 1. the push, or the pop of
-//! the task before it; 2. the read of `ticking` (SeqCst); 3. unpark if it is lowered. The swap of the LIFO slot and
-//! the pop of a deque are SeqCst, and the injectors' pushes are followed by a fence, so one of the two sees the
-//! other. A push behind other tasks has no such order, hence the call after the pop.
+//! How it falls asleep without leaving anything unguarded: [`ticking`](crate::ticking). Whoever leaves work queued
+//! without sending for anybody calls [`Watchdog::ensure`].
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
-use std::sync::atomic::Ordering::SeqCst;
 use std::thread::{self, Thread};
 use std::time::Duration;
 
@@ -36,6 +26,7 @@ use crate::os;
 use crate::processors::fence;
 use crate::scheduler::Shared;
 use crate::sync::Mutex;
+use crate::ticking::Ticking;
 
 const SHORT_TICK: Duration = Duration::from_millis(1);
 const LONG_TICK: Duration = Duration::from_millis(10);
@@ -49,7 +40,7 @@ const STANDSTILL: u64 = 4;
 /// Whether the watchdog ticks, and how to wake it.
 #[derive(Debug, Default)]
 pub(crate) struct Watchdog {
-    ticking: AtomicBool,
+    ticking: Ticking,
     /// `None` until it is first needed.
     thread: Mutex<Option<Thread>>,
 }
@@ -57,15 +48,16 @@ pub(crate) struct Watchdog {
 impl Watchdog {
     /// Makes sure that it ticks, or will look again before it sleeps.
     pub(crate) fn ensure(&self, shared: &Shared) {
-        // SeqCst: Falling asleep, step 2 of the caller.
-        if !self.ticking.load(SeqCst) {
+        // Ensure 2.
+        if !self.ticking.is_raised() {
             self.wake(shared);
         }
     }
 
     #[cold]
     fn wake(&self, shared: &Shared) {
-        if shared.is_closed() || self.ticking.swap(true, SeqCst) {
+        // Ensure 3.
+        if shared.is_closed() || !self.ticking.raise() {
             return;
         }
         let mut thread = self.thread.lock();
@@ -76,8 +68,7 @@ impl Watchdog {
         match lifecycle::start_thread(shared, "watchdog", Some(STACK_SIZE), thread_main) {
             Ok(started) => *thread = Some(started),
             Err(error) => {
-                // The next one who needs it tries again.
-                self.ticking.store(false, SeqCst);
+                self.ticking.lower();
                 shared.lifecycle.report_spawn_failure(&error);
             }
         }
@@ -144,17 +135,10 @@ impl Ticker {
     /// Falling asleep.
     fn sleep(&mut self, shared: &Shared) {
         let ticking = &shared.watchdog.ticking;
-        ticking.store(false, SeqCst);
-        fence();
-        if needs_guard(shared) {
-            ticking.store(true, SeqCst);
-            return;
+        if ticking.fall_asleep(|| needs_guard(shared), || shared.is_closed(), thread::park) {
+            self.seen.clear();
+            self.quiet = 0;
         }
-        self.seen.clear();
-        while !ticking.load(SeqCst) && !shared.is_closed() {
-            thread::park();
-        }
-        self.quiet = 0;
     }
 
     /// One tick; whether some thread is in user code that may turn out a long poll.
@@ -189,10 +173,8 @@ impl Ticker {
 fn found_stuck(shared: &Shared, remote: &Arc<Remote>, still: bool) {
     if remote.role() == Role::Duty {
         pass_tasks_on(shared, remote);
-        if shared.duty.resign(remote) {
-            // Its poll may just have ended: then it is on its way into the driver or to sleep, where nobody would
-            // look for a thread without the duty. The token turns it round.
-            shared.driver.unpark(&remote.seat.parker);
+        if shared.duty.dismiss(&remote.seat, &shared.driver, || remote.set_role(Role::Worker)) {
+            // Resign 2.
             shared.cover();
             shared.notify_injected();
         }

@@ -24,7 +24,7 @@ use crate::latent::Owner;
 use crate::lifecycle;
 use crate::local::{self, Local, Owned, Role, Turn};
 use crate::os::{self, Slice};
-use crate::processors::{ProcessorId, Woken, fence};
+use crate::processors::{self, ProcessorId, fence};
 use crate::runtime::{Hook, context};
 use crate::scheduler::Shared;
 use crate::scope::TakenJob;
@@ -114,7 +114,7 @@ fn thread_main(shared: &Arc<Shared>, processor: Option<ProcessorId>) {
                 // Started by a worker, whose pin it inherits; kept, it would wait for that one core.
                 let _ = mask.apply();
             }
-            shared.duty.take_up(&local.remote);
+            shared.duty.take_up(local.seat());
             run_hook(shared.config.on_thread_start.as_ref());
             worker.run(None);
         }
@@ -398,45 +398,20 @@ impl<'a> Worker<'a> {
         let (local, shared) = (self.local, self.shared);
         local.end_batch();
         local.set_slice(Slice::Short);
-        let with_processor = local.seat().processor().is_some();
-        // Sleep 1; the evidence goes with it.
         let most = shared.config.workers as usize + SPARE_THREADS;
-        let Some(census) = shared.processors.sleep(local.seat(), searching.is_some(), most) else {
-            return Rested::Spare(searching);
-        };
-        // Sleep 2 and 3.
-        fence();
-        let mut stay_up = shared.is_closed() || with_processor && shared.has_work(local);
-        loop {
-            if !stay_up {
-                local.counters().parks.add(1);
-                let last_serving = with_processor && census.serving() == 0;
-                match last_serving.then(|| shared.driver.try_enter()).flatten() {
-                    Some(token) => self.park_in_driver(&token),
-                    None => local.seat().parker.park(),
-                }
+        let rested = shared.processors.rest(local.seat(), searching.is_some(), most, self);
+        match rested {
+            processors::Rested::Spare => Rested::Spare(searching),
+            // The evidence went with Sleep 1, and comes back with the waker's assignment.
+            processors::Rested::Searching => {
+                local.start_batch();
+                Rested::Woken(Some(Searching(())))
             }
-            match shared.processors.wake_self(local.seat()) {
-                Woken::Assigned => {
-                    local.start_batch();
-                    return Rested::Woken(Some(Searching(())));
-                }
-                Woken::Itself => {
-                    local.start_batch();
-                    return Rested::Woken(None);
-                }
-                Woken::Without if shared.is_closed() => {
-                    shared.processors.remove(local.seat());
-                    return Rested::Woken(None);
-                }
-                Woken::Without => {
-                    // The watchdog took the processor of a thread that was just going to sleep.
-                    if local.flush_tasks() {
-                        shared.notify_injected();
-                    }
-                    stay_up = false;
-                }
+            processors::Rested::Serving => {
+                local.start_batch();
+                Rested::Woken(None)
             }
+            processors::Rested::Closed => Rested::Woken(None),
         }
     }
 
@@ -458,7 +433,7 @@ impl<'a> Worker<'a> {
     fn do_duty(&self) {
         let (local, shared) = (self.local, self.shared);
         local.set_slice(Slice::Short);
-        shared.duty.set_active(&local.remote, true);
+        shared.duty.set_active(local.seat(), true);
         while let Some(task) = self.next_on_duty() {
             self.run_work(Work::Task(task));
             if shared.is_closed() || local.remote.role() != Role::Duty {
@@ -466,13 +441,9 @@ impl<'a> Worker<'a> {
             }
         }
         if self.hand_driver_back() {
-            shared.duty.set_active(&local.remote, false);
-            local.seat().parker.park();
-        } else if let Some(token) = shared.driver.try_enter() {
-            self.park_with(&token);
+            shared.duty.sleep_outside(local.seat());
         } else {
-            shared.duty.set_active(&local.remote, false);
-            local.seat().parker.park();
+            shared.duty.sleep(local.seat(), &shared.driver, |token| self.park_with(token));
         }
         local.counters().duty_wakeups.add(1);
     }
@@ -500,6 +471,31 @@ impl<'a> Worker<'a> {
         self.local.quiet.set(0);
         self.shared.wake();
         true
+    }
+}
+
+impl processors::Sleeper for Worker<'_> {
+    fn has_work(&self) -> bool {
+        self.shared.has_work(self.local)
+    }
+
+    fn is_closed(&self) -> bool {
+        self.shared.is_closed()
+    }
+
+    fn park(&self, may_drive: bool) {
+        self.local.counters().parks.add(1);
+        match may_drive.then(|| self.shared.driver.try_enter()).flatten() {
+            Some(token) => self.park_in_driver(&token),
+            None => self.local.seat().parker.park(),
+        }
+    }
+
+    fn stay_down(&self) {
+        // The watchdog took the processor of a thread that was just going to sleep.
+        if self.local.flush_tasks() {
+            self.shared.notify_injected();
+        }
     }
 }
 
@@ -657,7 +653,7 @@ pub(crate) fn hand_over(local: &Local) {
     }
     let shared = &*local.shared;
     let queued = local.flush_tasks();
-    if shared.duty.resign(&local.remote) {
+    if shared.resign_duty(&local.remote) {
         local.counters().hand_overs.add(1);
         shared.cover();
         return;
@@ -669,8 +665,7 @@ pub(crate) fn hand_over(local: &Local) {
         return;
     }
     local.counters().hand_overs.add(1);
-    fence();
-    let census = shared.processors.census();
+    let census = shared.processors.published();
     let uncovered = census.serving() == 0 && !shared.driver.is_covered();
     let work = queued || uncovered || shared.has_work(local);
     // A joiner waits for a thief, which computes: the processor is of use to somebody who steals from it.

@@ -33,6 +33,7 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::parker::{Parker, Unpark};
+use crate::processors::{Census, Processors};
 use crate::sync::atomic::AtomicBool;
 use crate::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
@@ -64,6 +65,31 @@ pub(crate) trait Driver: Send + Sync + fmt::Debug {
     fn shutdown(&self, timeout: Option<Duration>);
 }
 
+/// Whom rule 3 sends.
+#[must_use = "nobody else will send somebody into the driver"]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Cover {
+    /// Nobody: it is seen to.
+    Nobody,
+    /// An idle worker.
+    Worker,
+    /// The duty thread: all processors compute.
+    Duty,
+}
+
+impl Cover {
+    /// Whom to send for what has just been published, or left, by somebody who does not serve.
+    pub(crate) fn for_work(census: Census) -> Self {
+        if census.serving() > 0 {
+            Self::Nobody
+        } else if census.idle > 0 {
+            Self::Worker
+        } else {
+            Self::Duty
+        }
+    }
+}
+
 /// The driver of a runtime, with its token.
 #[derive(Debug)]
 pub(crate) struct DriverSlot {
@@ -80,6 +106,14 @@ impl DriverSlot {
     pub(crate) fn is_covered(&self) -> bool {
         // Acquire is more than a hint needs; what a stale look misses, rule 1 or rule 4 makes good.
         !self.driver.has_events() || self.occupied.load(Acquire)
+    }
+
+    /// Rule 3: the caller has stopped serving, or found that somebody has. Ready tasks that wait (`tasks_wait`) are
+    /// a reason to send somebody too: whoever has published them may have relied on the caller (Submit 3 of
+    /// [`processors`](crate::processors), with the caller still serving).
+    pub(crate) fn cover(&self, processors: &Processors, tasks_wait: impl FnOnce() -> bool) -> Cover {
+        let to_send = Cover::for_work(processors.published());
+        if to_send != Cover::Nobody && self.is_covered() && !tasks_wait() { Cover::Nobody } else { to_send }
     }
 
     /// Takes the token, unless somebody has it.
