@@ -1,8 +1,12 @@
-//! Loom models of the protocols: Beat's own parker, ticket and processors, with a small queue in place of the
-//! deques. Run by `RUSTFLAGS="--cfg loom" cargo test --release --lib model` (see `docs/testing.md`).
+//! Loom models of the protocols: Beat's own parker, ticket, processors, duty, driver's token, roll and ticking, with
+//! a small queue in place of the deques. Run by `cargo loom` (see `docs/testing.md`).
 //!
 //! Each model is the smallest program in which the protocol can fail, and loom runs it in every order of its
 //! atomic steps (up to a bound on preemptions). A wake-up that is lost shows as a deadlock.
+
+mod duty;
+mod end;
+mod ticking;
 
 use std::ptr;
 use std::time::Duration;
@@ -15,7 +19,8 @@ use loom::thread;
 use crate::driver::{self, DriverSlot};
 use crate::jobs::{End, Jobs, Offer, Offers, Order};
 use crate::parker::{Parker, Unpark};
-use crate::processors::{Processors, Seat, Wake, Woken, fence};
+use crate::processors::{Census, Processors, Rested, Seat, Sleeper, Wake};
+use crate::roll::Roll;
 use crate::sync::Arc;
 use crate::ticket::{JobHeader, Ticket};
 
@@ -348,7 +353,7 @@ fn two_helpers_share_a_scope() {
 // ----- processors -----
 
 /// A queue in place of the injector, with no more ordering than a deque has: the fences of the protocol must do.
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Queue(AtomicUsize);
 
 impl Queue {
@@ -369,6 +374,7 @@ impl Queue {
 struct World {
     processors: Processors,
     queue: Queue,
+    roll: Roll,
     done: AtomicUsize,
     goal: usize,
 }
@@ -378,6 +384,7 @@ impl World {
         Arc::new(Self {
             processors: Processors::new(total),
             queue: Queue::default(),
+            roll: Roll::default(),
             done: AtomicUsize::new(0),
             goal,
         })
@@ -386,56 +393,42 @@ impl World {
     /// Submit.
     fn submit(world: &Arc<Self>) {
         world.queue.push();
-        fence();
-        Self::wake_if_unattended(world);
+        Self::wake_if_unattended(world, world.processors.published());
     }
 
-    /// The loop of a worker that ends when all work is done, and then sees to it that the others end.
+    /// The loop of a worker. Whoever does the last piece of work closes the runtime, so that all end.
     fn work(world: &Arc<Self>, seat: &Arc<Seat>, mut searching: bool) {
-        loop {
+        while !world.roll.is_closed() {
             if world.queue.pop() {
                 if searching && world.processors.stop_searching() {
-                    fence();
+                    let census = world.processors.published();
                     if !world.queue.is_empty() {
-                        Self::wake_if_unattended(world);
+                        Self::wake_if_unattended(world, census);
                     }
                 }
                 searching = false;
-                world.done.fetch_add(1, SeqCst);
-            } else {
-                searching = world.rest(seat, searching);
-            }
-            if world.is_done() {
-                for sleeper in world.processors.sleepers() {
-                    let _ = sleeper.parker.unpark();
+                if world.done.fetch_add(1, SeqCst) + 1 == world.goal {
+                    world.close();
                 }
-                return;
+            } else {
+                searching = world.rest(seat, searching) == Rested::Searching;
             }
         }
     }
 
-    /// Sleep.
-    fn rest(&self, seat: &Arc<Seat>, searching: bool) -> bool {
-        self.processors.sleep(seat, searching, usize::MAX).expect("there is room");
-        fence();
-        let mut stay_up = self.is_done() || !self.queue.is_empty();
-        loop {
-            if !stay_up {
-                seat.parker.park();
-            }
-            match self.processors.wake_self(seat) {
-                Woken::Without if !self.is_done() => stay_up = false,
-                woken => return woken == Woken::Assigned,
-            }
+    fn rest(&self, seat: &Arc<Seat>, searching: bool) -> Rested {
+        self.processors.rest(seat, searching, usize::MAX, &AtRest { world: self, seat })
+    }
+
+    /// As `lifecycle::shut_down` does it.
+    fn close(&self) {
+        self.roll.close();
+        for sleeper in self.processors.sleepers() {
+            let _ = sleeper.parker.unpark();
         }
     }
 
-    fn is_done(&self) -> bool {
-        self.done.load(SeqCst) == self.goal
-    }
-
-    fn wake_if_unattended(world: &Arc<Self>) {
-        let census = world.processors.census();
+    fn wake_if_unattended(world: &Arc<Self>, census: Census) {
         if census.searching > 0 || census.idle == 0 {
             return;
         }
@@ -452,6 +445,27 @@ impl World {
             None => {}
         }
     }
+}
+
+struct AtRest<'a> {
+    world: &'a World,
+    seat: &'a Arc<Seat>,
+}
+
+impl Sleeper for AtRest<'_> {
+    fn has_work(&self) -> bool {
+        !self.world.queue.is_empty()
+    }
+
+    fn is_closed(&self) -> bool {
+        self.world.roll.is_closed()
+    }
+
+    fn park(&self, _may_drive: bool) {
+        self.seat.parker.park();
+    }
+
+    fn stay_down(&self) {}
 }
 
 #[test]
@@ -510,8 +524,8 @@ fn a_waiting_thread_hands_its_processor_to_whoever_runs_what_it_waits_for() {
             move || {
                 // A spare thread: it sleeps without a processor until it is given one.
                 let seat = Arc::new(Seat::new());
-                let searching = world.rest(&seat, false);
-                World::work(&world, &seat, searching);
+                let rested = world.rest(&seat, false);
+                World::work(&world, &seat, rested == Rested::Searching);
             }
         });
         let submitter = thread::spawn({
@@ -521,9 +535,9 @@ fn a_waiting_thread_hands_its_processor_to_whoever_runs_what_it_waits_for() {
 
         // Hand-over 1 and 2.
         assert!(world.processors.release(&waiter_seat));
-        fence();
+        let census = world.processors.published();
         if !world.queue.is_empty() {
-            World::wake_if_unattended(&world);
+            World::wake_if_unattended(&world, census);
         }
         // 3: the work sets no latch in this model; that it gets done is what the joins below wait for.
         submitter.join().unwrap();
