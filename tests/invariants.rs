@@ -1,0 +1,168 @@
+//! The invariants that no other test pins to one schedule: what may begin where, what is left behind, whose a panic is.
+//! `scripts/mutants` breaks each of them in the source, and one of these tests, or of the others, must fail.
+
+mod common;
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use beat::Handle;
+use common::{fib, within};
+
+const LIMIT: Duration = Duration::from_secs(60);
+
+fn spin_until(flag: &AtomicBool) {
+    while !flag.load(SeqCst) {
+        std::hint::spin_loop();
+    }
+}
+
+/// Forks, so that the half below is offered, until somebody has taken it.
+fn fork_until(taken: &AtomicBool) {
+    while !taken.load(SeqCst) {
+        fib(8);
+    }
+}
+
+/// I1. A closure waits in `join` for a stolen half, under a lock. Another closure, queued meanwhile, wants the lock; the
+/// half ends when that one has begun. It must begin, and not on the stack of the first.
+#[test]
+fn nothing_begins_on_the_stack_of_a_waiting_join() {
+    within(LIMIT, || {
+        let runtime = common::runtime(2);
+        for _ in 0..20 {
+            let lock = Arc::new(Mutex::new(0));
+            let first = runtime.spawn_blocking_parallel({
+                let lock = Arc::clone(&lock);
+                move || {
+                    let mut held = lock.lock().unwrap();
+                    let holder = std::thread::current().id();
+                    let (taken, queued) = (AtomicBool::new(false), AtomicBool::new(false));
+                    let begun = Arc::new(AtomicBool::new(false));
+                    let half = || {
+                        taken.store(true, SeqCst);
+                        let second = beat::spawn_blocking_parallel({
+                            let (begun, lock) = (Arc::clone(&begun), Arc::clone(&lock));
+                            move || {
+                                begun.store(true, SeqCst);
+                                assert_ne!(std::thread::current().id(), holder, "on top of a waiting join");
+                                *lock.lock().unwrap() += 1;
+                            }
+                        });
+                        queued.store(true, SeqCst);
+                        spin_until(&begun);
+                        second
+                    };
+                    let forks = || {
+                        fork_until(&taken);
+                        spin_until(&queued);
+                    };
+                    let ((), second) = beat::join(forks, half);
+                    *held += 1;
+                    second
+                }
+            });
+            let second = runtime.block_on(first).unwrap();
+            runtime.block_on(second).unwrap();
+            assert_eq!(*lock.lock().unwrap(), 2);
+        }
+    });
+}
+
+/// I1, for tasks: one polled on the stack of a `block_on` would run under whatever its caller holds.
+#[test]
+fn no_task_is_polled_on_the_stack_of_a_block_on() {
+    within(LIMIT, || {
+        common::at_each_size(|runtime| {
+            let outer = runtime.spawn(async {
+                let lock = Arc::new(Mutex::new(0));
+                let held = lock.lock().unwrap();
+                let (ran, runs) = std::sync::mpsc::channel();
+                let wants_it = beat::spawn({
+                    let lock = Arc::clone(&lock);
+                    async move {
+                        ran.send(()).unwrap();
+                        *lock.lock().unwrap() += 1;
+                    }
+                });
+                let told = beat::spawn_blocking(move || runs.recv().unwrap());
+                // Neither may run here, and the first one waits for this lock.
+                Handle::current().block_on(told).unwrap();
+                drop(held);
+                wants_it
+            });
+            runtime.block_on(async { outer.await.unwrap().await.unwrap() });
+        });
+    });
+}
+
+/// I2. A thread that waits leaves its queue to others: each task in it runs once.
+#[test]
+fn what_a_waiting_thread_has_queued_runs_once() {
+    within(LIMIT, || {
+        common::at_each_size(|runtime| {
+            let runs = Arc::new(AtomicUsize::new(0));
+            let task = runtime.spawn({
+                let runs = Arc::clone(&runs);
+                async move {
+                    let mut behind: Vec<_> = (0..10)
+                        .map(|_| {
+                            let runs = Arc::clone(&runs);
+                            beat::spawn(async move { runs.fetch_add(1, SeqCst) })
+                        })
+                        .collect();
+                    let last = behind.pop().unwrap();
+                    Handle::current().block_on(last).unwrap();
+                    behind
+                }
+            });
+            runtime.block_on(async {
+                for task in task.await.unwrap() {
+                    task.await.unwrap();
+                }
+            });
+            assert_eq!(runs.load(SeqCst), 10);
+        });
+    });
+}
+
+/// I2. The tasks that displace each other from the slot for the newest one are not lost.
+#[test]
+fn of_many_tasks_spawned_by_one_poll_each_runs_once() {
+    within(LIMIT, || {
+        common::at_each_size(|runtime| {
+            let task =
+                runtime.spawn(async { (0..100).map(|i| beat::spawn(async move { i })).collect::<Vec<_>>() });
+            let tasks = runtime.block_on(task).unwrap();
+            for (i, task) in tasks.into_iter().enumerate() {
+                assert_eq!(runtime.block_on(task).unwrap(), i);
+            }
+        });
+    });
+}
+
+/// I6. The thief does not die of it, and the joiner gets it.
+#[test]
+fn a_panic_in_a_stolen_half_reaches_its_joiner() {
+    within(LIMIT, || {
+        let runtime = common::runtime(2);
+        for _ in 0..20 {
+            let closure = runtime.spawn_blocking_parallel(|| {
+                let taken = AtomicBool::new(false);
+                let joined = std::panic::AssertUnwindSafe(|| {
+                    beat::join(
+                        || fork_until(&taken),
+                        || {
+                            taken.store(true, SeqCst);
+                            panic!("stolen");
+                        },
+                    )
+                });
+                common::panic_message(joined)
+            });
+            assert_eq!(runtime.block_on(closure).unwrap(), "stolen");
+        }
+        assert!(runtime.metrics().steals >= 20);
+    });
+}
