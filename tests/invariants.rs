@@ -90,9 +90,12 @@ fn no_task_is_polled_on_the_stack_of_a_block_on() {
                 // Neither may run here, and the first one waits for this lock.
                 Handle::current().block_on(told).unwrap();
                 drop(held);
-                wants_it
+                [wants_it]
             });
-            runtime.block_on(async { outer.await.unwrap().await.unwrap() });
+            runtime.block_on(async {
+                let [wants_it] = outer.await.unwrap();
+                wants_it.await.unwrap();
+            });
         });
     });
 }
