@@ -12,15 +12,23 @@
 //! *Deciding.* A promotion is worth its cost (an allocation, a steal, a switch for the join that waits: some
 //! microseconds) only if somebody takes it. So: if an idle thread searches, it is served as soon as the
 //! account has recovered; if all that could help are asleep, only after the region has lasted
-//! [`FIRST_WAKE`], and once a period; if nobody is idle, never. Source: heartbeat scheduling (Acar et al.,
+//! [`FIRST_WAKE`], and once a period; if nobody is idle, never.
+//!
+//! *Coarse work.* A thread is heard at its forks only, and two halves of ten milliseconds have one fork between them,
+//! the first. So the first fork of an item of work looks at the clock too, and if items from the same place have
+//! been [`LONG`] so far ([`Lengths`]), the item is *eager*: each of its first forks is put on offer at once and
+//! somebody woken for it, one for each that is idle or looks for work. Of a place that is not known yet the best is hoped. Source: heartbeat scheduling (Acar et al.,
 //! PLDI 2018), with the idle thief in place of the timer.
 
+use std::cell::Cell;
 use std::time::Duration;
 
 use crate::processors::Census;
 
 /// The countdown at the start of an item of work.
-pub(crate) const FIRST: i32 = 4;
+pub(crate) const FIRST: i32 = 0;
+/// The countdown after the first look.
+const SECOND: u64 = 16;
 /// What somebody who wants to be heard stores: below what a countdown reaches by itself.
 pub(crate) const ASKED: i32 = -1_000;
 /// How much the countdown may grow from one look to the next.
@@ -31,6 +39,8 @@ const LONGEST: u64 = 512;
 const LOOKS_PER_PERIOD: u64 = 4;
 /// How long a region must have lasted before it wakes a sleeping thread, in ns: about what the wake-up costs.
 const FIRST_WAKE: u64 = 20_000;
+/// How long items of work from one place must last for the next one to be eager, in ns: some wake-ups' worth.
+const LONG: u64 = 40_000;
 /// How long a region must have lasted before it gives work to a thread that searches, in ns.
 const FIRST_GIFT: u64 = 2_000;
 
@@ -44,6 +54,8 @@ pub(crate) struct Heartbeat {
     last_promotion: u64,
     last_yield: u64,
     countdown: u64,
+    /// How many forks of an eager item have still to be put on offer.
+    eager: u32,
 }
 
 /// What a look at the clock decided.
@@ -53,8 +65,10 @@ pub(crate) enum Beat {
     Nothing,
     /// Put the oldest latent job on offer for those who search.
     Promote,
-    /// Put it on offer, and wake a sleeping thread for it.
+    /// Put it on offer unless there is one, and wake a sleeping thread if none is about.
     PromoteAndWake,
+    /// Put it on offer beside others, and wake one more thread.
+    Spread,
 }
 
 impl Heartbeat {
@@ -65,14 +79,15 @@ impl Heartbeat {
             last_look: 0,
             last_promotion: 0,
             last_yield: 0,
-            countdown: FIRST as u64,
+            countdown: SECOND,
+            eager: 0,
         }
     }
 
-    /// A new item of work begins: [`FIRST`] forks from now is the first look.
-    pub(crate) fn begin_item(&mut self) {
+    /// A new item of work has begun; the look that follows is its first. `expected`: how long it may last, in ns.
+    pub(crate) fn begin_item(&mut self, expected: u64, census: Census) {
         self.start = None;
-        self.countdown = FIRST as u64;
+        self.eager = if expected >= LONG { helpers(census) } else { 0 };
     }
 
     /// A look at `now`; returns the new countdown. `asked`: somebody wanted to be heard before the countdown
@@ -82,7 +97,7 @@ impl Heartbeat {
         let next = match self.start {
             None => {
                 self.start = Some(now);
-                FIRST as u64 * GROWTH
+                SECOND
             }
             Some(_) if asked => self.countdown,
             Some(_) => {
@@ -92,7 +107,8 @@ impl Heartbeat {
         };
         self.last_look = now;
         self.countdown = next.min(LONGEST);
-        self.countdown as i32
+        // An eager item looks at each fork.
+        if self.eager > 0 { 0 } else { self.countdown as i32 }
     }
 
     /// How long the item of work has lasted, as far as it is known.
@@ -116,6 +132,13 @@ impl Heartbeat {
 
     /// Decides at `now`. `offered`: an earlier offer of this thread still waits for a taker.
     pub(crate) fn decide(&mut self, now: u64, census: Census, offered: bool) -> Beat {
+        if self.eager > 0 {
+            self.eager = if helpers(census) > 0 { self.eager - 1 } else { 0 };
+            if helpers(census) > 0 {
+                self.last_promotion = now;
+                return Beat::Spread;
+            }
+        }
         let age = self.age(now);
         let since = now.saturating_sub(self.last_promotion);
         let beat = if census.searching > 0 {
@@ -130,6 +153,48 @@ impl Heartbeat {
             self.last_promotion = now;
         }
         beat
+    }
+}
+
+/// How many threads would take work, or could be woken for it.
+fn helpers(census: Census) -> u32 {
+    census.idle + census.searching
+}
+
+/// How long items of work have lasted, by the place they come from: a small table, in which a newcomer drives out
+/// whoever has its slot.
+#[derive(Debug, Default)]
+pub(crate) struct Lengths {
+    slots: [Cell<Length>; Self::SLOTS],
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Length {
+    place: usize,
+    nanoseconds: u64,
+}
+
+impl Lengths {
+    const SLOTS: usize = 16;
+
+    fn slot(&self, place: usize) -> &Cell<Length> {
+        // Places are addresses of static data: the low bits say little, the high ones less.
+        &self.slots[(place ^ place >> 4 ^ place >> 8) % Self::SLOTS]
+    }
+
+    /// How long the next item from `place` may last, in ns; the longest there is if nothing is known.
+    pub(crate) fn expected(&self, place: usize) -> u64 {
+        let length = self.slot(place).get();
+        if length.place == place && length.nanoseconds > 0 { length.nanoseconds } else { u64::MAX }
+    }
+
+    /// An item from `place` has lasted so long.
+    pub(crate) fn measured(&self, place: usize, nanoseconds: u64) {
+        let slot = self.slot(place);
+        let length = slot.get();
+        let known = length.place == place && length.nanoseconds > 0;
+        let mean = if known { (length.nanoseconds * 3).saturating_add(nanoseconds) / 4 } else { nanoseconds };
+        slot.set(Length { place, nanoseconds: mean.max(1) });
     }
 }
 
@@ -158,6 +223,35 @@ mod tests {
         assert_eq!(beat.decide(1_000_000 + FIRST_WAKE - 1, census(1, 0), false), Beat::Nothing);
         assert_eq!(beat.decide(1_000_000 + FIRST_WAKE, census(1, 0), false), Beat::PromoteAndWake);
         assert_eq!(beat.decide(1_000_000 + FIRST_WAKE + 1, census(1, 0), false), Beat::Nothing);
+    }
+
+    #[test]
+    fn an_eager_item_spreads_to_all_who_are_idle_and_then_beats_as_any_other() {
+        let mut beat = Heartbeat::new(Duration::from_micros(100));
+        beat.begin_item(LONG, census(1, 1));
+        assert_eq!(beat.look(1_000_000, false), 0);
+        assert_eq!(beat.decide(1_000_000, census(2, 0), false), Beat::Spread);
+        assert_eq!(beat.decide(1_000_001, census(1, 1), true), Beat::Spread);
+        assert_eq!(beat.decide(1_000_002, census(1, 0), false), Beat::Nothing);
+        assert!(beat.look(1_000_003, false) > 0);
+        // Somebody else has taken them meanwhile.
+        beat.begin_item(LONG, census(2, 0));
+        beat.look(2_000_000, false);
+        assert_eq!(beat.decide(2_000_000, census(0, 0), false), Beat::Nothing);
+        beat.begin_item(LONG - 1, census(2, 0));
+        beat.look(3_000_000, false);
+        assert_eq!(beat.decide(3_000_000, census(2, 0), false), Beat::Nothing);
+    }
+
+    #[test]
+    fn lengths_are_known_by_place() {
+        let lengths = Lengths::default();
+        assert_eq!(lengths.expected(64), u64::MAX);
+        lengths.measured(64, 1_000);
+        assert_eq!(lengths.expected(64), 1_000);
+        lengths.measured(64, 5_000);
+        assert_eq!(lengths.expected(64), 2_000);
+        assert_eq!(lengths.expected(128), u64::MAX);
     }
 
     #[test]

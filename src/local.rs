@@ -24,11 +24,11 @@ use std::sync::atomic::{AtomicPtr, AtomicU8, AtomicU64};
 
 use crossbeam_deque::{Steal, Stealer, Worker as Deque};
 
-use crate::heartbeat::{FIRST, Heartbeat};
+use crate::heartbeat::{FIRST, Heartbeat, Lengths};
 use crate::latent::{LatentJobs, Owner};
 use crate::metrics::Counters;
 use crate::os::{self, Slice, ThreadClock};
-use crate::processors::{ProcessorId, Seat};
+use crate::processors::{Census, ProcessorId, Seat};
 use crate::scheduler::Shared;
 use crate::task::Runnable;
 use crate::task::budget::Budgets;
@@ -181,6 +181,9 @@ pub(crate) struct Local {
     heartbeat: Cell<Heartbeat>,
     /// The heartbeat has not been told of the item of work at hand.
     item_is_new: Cell<bool>,
+    /// Where that item comes from.
+    place: Cell<usize>,
+    lengths: Lengths,
     pub(crate) remote: Arc<Remote>,
     pub(crate) shared: Arc<Shared>,
     tickets: Deque<Arc<Ticket>>,
@@ -289,9 +292,10 @@ pub(crate) struct InRegion<'a> {
 }
 
 impl<'a> InRegion<'a> {
-    pub(crate) fn enter(local: &'a Local) -> Self {
+    /// `place`: where the region is entered, as far as that is known.
+    pub(crate) fn enter(local: &'a Local, place: usize) -> Self {
         local.regions.set(local.regions.get() + 1);
-        local.begin_item();
+        local.begin_item(place);
         Self {
             local,
             outer: REGION.replace(&raw const local.remote.latent),
@@ -355,6 +359,8 @@ impl Local {
         let local = Box::new(Self {
             heartbeat: Cell::new(Heartbeat::new(shared.config.heartbeat)),
             item_is_new: Cell::new(true),
+            place: Cell::new(0),
+            lengths: Lengths::default(),
             tickets,
             tasks,
             lifo_streak: Cell::new(0),
@@ -393,10 +399,10 @@ impl Local {
     }
 
     /// A look at the clock: sets the countdown anew, then lets `decide` use the heartbeat.
-    pub(crate) fn look<R>(&self, now: u64, decide: impl FnOnce(&mut Heartbeat) -> R) -> R {
+    pub(crate) fn look<R>(&self, now: u64, census: Census, decide: impl FnOnce(&mut Heartbeat) -> R) -> R {
         let mut heartbeat = self.heartbeat.get();
         if self.item_is_new.replace(false) {
-            heartbeat.begin_item();
+            heartbeat.begin_item(self.lengths.expected(self.place.get()), census);
         }
         let latent = self.latent();
         latent.set_countdown(heartbeat.look(now, latent.is_asked()));
@@ -594,8 +600,9 @@ impl Local {
         LATENT.set(&raw const self.remote.latent);
     }
 
-    /// User code begins on this thread.
-    pub(crate) fn begin_item(&self) {
+    /// User code begins on this thread, which comes from `place`.
+    pub(crate) fn begin_item(&self, place: usize) {
+        self.place.set(place);
         self.item_is_new.set(true);
         self.latent().set_countdown(FIRST);
         self.advance_epoch();
@@ -603,6 +610,10 @@ impl Local {
 
     /// User code has ended.
     pub(crate) fn end_item(&self) {
+        if !self.item_is_new.get() {
+            // It has forked.
+            self.lengths.measured(self.place.get(), self.heartbeat.get().age(os::now()));
+        }
         self.advance_epoch();
     }
 

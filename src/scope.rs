@@ -120,6 +120,11 @@ pub(crate) struct TakenJob {
 }
 
 impl TakenJob {
+    /// The header of the task or closure that the scope is part of.
+    pub(crate) fn context(&self) -> *const Meta {
+        self.scope.context
+    }
+
     /// Help 3 and 4. The job's panic is the scope's.
     pub(crate) fn run(self) -> Unpark {
         let Self { scope, job } = self;
@@ -131,11 +136,16 @@ impl TakenJob {
     }
 }
 
+/// A number for the code of `f`.
+fn place_of<F>(_f: &F) -> usize {
+    std::any::type_name::<F>().as_ptr() as usize
+}
+
 /// Opens a scope on the calling thread, runs `op` in it, then ends it.
 fn open<R>(order: Order, op: impl FnOnce(&Arc<OpenScope>) -> R) -> R {
     local::with(|local| match local {
         Some(local) => open_on(&local.shared, Some(local), order, op),
-        None => outside::in_region(|shared, local| open_on(shared, local, order, op)),
+        None => outside::in_region(place_of(&op), |shared, local| open_on(shared, local, order, op)),
     })
 }
 

@@ -355,14 +355,16 @@ impl<'a> Worker<'a> {
             Work::Half(claim) => {
                 // Outside of what is caught: a claim that is dropped on the way is waited for without end.
                 let computing = Computing::begin();
-                budget::without(|| self.run_user_code(|| run_half(self.shared, claim)));
+                let place = stolen_place(claim.context().cast());
+                budget::without(|| self.run_user_code(place, || run_half(self.shared, claim)));
                 drop(computing);
                 self.local.start_batch();
             }
             Work::Job(job) => {
                 let computing = Computing::begin();
+                let place = stolen_place(job.context());
                 let run = || self.shared.driver.finish_unpark(job.run());
-                budget::without(|| self.run_user_code(run));
+                budget::without(|| self.run_user_code(place, run));
                 drop(computing);
                 self.local.start_batch();
             }
@@ -370,16 +372,16 @@ impl<'a> Worker<'a> {
     }
 
     fn run_item(&self, item: Runnable) {
-        self.run_user_code(|| {
+        self.run_user_code(item.metadata().place(), || {
             // Whether it was woken while it ran is its schedule function's business.
             let _ = item.run();
         });
     }
 
     /// Runs user code. Tasks and halves catch the panics of their own; one that still comes here (from a waker)
-    /// is reported by the panic hook, and the worker goes on.
-    fn run_user_code(&self, item: impl FnOnce()) {
-        self.local.begin_item();
+    /// is reported by the panic hook, and the worker goes on. `place`: where the code comes from.
+    fn run_user_code(&self, place: usize, item: impl FnOnce()) {
+        self.local.begin_item(place);
         if let Err(payload) = catch_unwind(AssertUnwindSafe(item)) {
             drop(Contained::new(payload));
         }
@@ -499,6 +501,12 @@ impl processors::Sleeper for Worker<'_> {
     }
 }
 
+/// The place that a stolen part of a task or closure comes from: not the same as the whole.
+fn stolen_place(context: *const task::Meta) -> usize {
+    // SAFETY: null, or the header of a task that does not end before this part of it.
+    unsafe { context.as_ref() }.map_or(0, task::Meta::place) + 1
+}
+
 /// Runs a claimed half for its joiner.
 fn run_half(shared: &Shared, claim: Claim) {
     let context = claim.context().cast::<task::Meta>();
@@ -557,7 +565,7 @@ pub(crate) fn beat(latent: Owner<'_>) {
     let now = os::now();
     let census = shared.processors.census();
     let offered = local.has_open_ticket();
-    let (beat, is_long, may_yield) = local.look(now, |heartbeat| {
+    let (beat, is_long, may_yield) = local.look(now, census, |heartbeat| {
         // A shielded or unwinding thread offers nothing: a cancellation must not unwind into it from a thief.
         let may_offer = !local.is_in_turn() && !crate::cancel::is_shielded() && !thread::panicking();
         let beat = if may_offer && !local.latent().is_empty() {
@@ -577,13 +585,15 @@ pub(crate) fn beat(latent: Owner<'_>) {
         begin_computing(local);
     }
     if beat != Beat::Nothing {
-        if !offered {
+        if !offered || beat == Beat::Spread {
             promote(local);
         }
-        if beat == Beat::PromoteAndWake {
-            // Submit 2 and 3 for a ticket.
-            fence();
-            shared.wake_if_unattended();
+        // Submit 2 and 3 for a ticket.
+        fence();
+        match beat {
+            Beat::PromoteAndWake => shared.wake_if_unattended(),
+            Beat::Spread => shared.wake(),
+            Beat::Promote | Beat::Nothing => {}
         }
     }
     if may_yield && local.remote.role() != Role::Duty {

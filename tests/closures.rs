@@ -63,6 +63,24 @@ fn halves_are_stolen_and_give_the_same() {
     }
 }
 
+/// Two halves that do not fork themselves: the second one begins while the first one still runs.
+#[test]
+fn coarse_halves_run_at_the_same_time() {
+    for workers in [2, 4] {
+        let runtime = common::runtime(workers);
+        common::within(std::time::Duration::from_secs(60), || {
+            while runtime.metrics().idle_workers < workers {
+                std::thread::yield_now();
+            }
+            let closure = runtime.spawn_blocking_parallel(|| {
+                let begun = Latch::new();
+                beat::join(|| begun.wait(), || begun.set());
+            });
+            runtime.block_on(closure).unwrap();
+        });
+    }
+}
+
 #[test]
 fn a_panic_in_either_half_reaches_the_caller() {
     at_each_size(|runtime| {

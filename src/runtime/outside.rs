@@ -29,7 +29,8 @@ where
     RA: Send,
     RB: Send,
 {
-    in_region(|_, local| match local {
+    let place = std::any::type_name::<(A, B)>().as_ptr() as usize;
+    in_region(place, |_, local| match local {
         Some(local) => join_here(local.latent(), a, b),
         None => {
             let ra = a();
@@ -40,7 +41,9 @@ where
 
 /// Calls `f` with the runtime entered here, or the global one, and with this thread's state as a guest of it;
 /// without one if the thread is ending and its thread-locals are gone: then nobody could steal from it.
-pub(crate) fn in_region<R>(f: impl FnOnce(&Arc<Shared>, Option<&Local>) -> R) -> R {
+///
+/// `place`: a number for the code that calls this.
+pub(crate) fn in_region<R>(place: usize, f: impl FnOnce(&Arc<Shared>, Option<&Local>) -> R) -> R {
     let shared = context::current().unwrap_or_else(global::get_or_start);
     shared.assert_not_forked();
     let Some(local) = guest_of(&shared) else {
@@ -49,7 +52,7 @@ pub(crate) fn in_region<R>(f: impl FnOnce(&Arc<Shared>, Option<&Local>) -> R) ->
     // SAFETY: boxed, and dropped only by `drop_closed`, which spares states in a region, or at the thread's end.
     let local = unsafe { &*local };
     let _processor = GiveUp(local);
-    let _region = InRegion::enter(local);
+    let _region = InRegion::enter(local, place);
     f(&shared, Some(local))
 }
 

@@ -95,6 +95,11 @@ impl Meta {
         self.site
     }
 
+    /// The same as a number.
+    pub(crate) fn place(&self) -> usize {
+        std::ptr::from_ref(self.site) as usize
+    }
+
     /// Whether somebody has asked for the task to end.
     pub(crate) fn is_aborted(&self) -> bool {
         // Acquire pairs with `abort`: what the aborter did before is seen.
