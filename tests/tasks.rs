@@ -126,6 +126,19 @@ fn panics_in_destructors_take_nobody_down() {
             }
         }
     }
+    struct Thrower;
+    impl Drop for Thrower {
+        fn drop(&mut self) {
+            std::panic::panic_any(Payload);
+        }
+    }
+    struct Payload;
+    impl Drop for Payload {
+        fn drop(&mut self) {
+            // Nothing that has to be freed: nobody catches this but to forget it.
+            std::panic::panic_any(());
+        }
+    }
     at_each_size(|runtime| {
         // In the future, at its end.
         let bomb = Bomb;
@@ -135,6 +148,12 @@ fn panics_in_destructors_take_nobody_down() {
         assert!(runtime.block_on(at_end).unwrap_err().is_panic());
         // In an output that nobody takes.
         let finished = runtime.spawn(async { Bomb });
+        while !finished.is_finished() {
+            std::thread::yield_now();
+        }
+        drop(finished);
+        // In such an output, and in what it throws.
+        let finished = runtime.spawn(async { Thrower });
         while !finished.is_finished() {
             std::thread::yield_now();
         }

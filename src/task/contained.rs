@@ -36,9 +36,8 @@ impl<T> Drop for Contained<T> {
             // SAFETY: dropped once, in the destructor of its only owner.
             unsafe { ManuallyDrop::drop(value) }
         }));
-        if let Err(payload) = dropped {
-            // The payload's own destructor may panic as well; it is not given the chance.
-            mem::forget(payload);
-        }
+        let Err(payload) = dropped else { return };
+        // The payload's own destructor may panic as well; what that throws is not given the chance.
+        mem::forget(catch_unwind(AssertUnwindSafe(|| drop(payload))));
     }
 }
