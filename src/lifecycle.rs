@@ -13,11 +13,12 @@
 //!    tasks, alive: so this comes before
 //! 5. *the driver's end*, on a thread that is in no runtime.
 //!
-//! If the time is up at step 3, threads that are still in user code keep the runtime's memory alive; the last
-//! one does steps 4 and 5 when it comes back.
+//! If the time is up at step 3, a thread of its own goes on with it, and does steps 4 and 5: those who are still in
+//! user code may be waiting for just that. Should the system refuse the thread, they are left to themselves, and
+//! the last one to come back does steps 4 and 5.
 //!
-//! A runtime may be dropped by one of its own threads. That thread cannot wait for itself: it does steps 1 and
-//! 2, and the last thread does the rest.
+//! A runtime may be dropped by one of its own threads. That thread cannot wait for itself: for it the time is up
+//! at once.
 
 use std::io;
 use std::mem;
@@ -32,8 +33,10 @@ use crate::runtime::context;
 use crate::scheduler::Shared;
 use crate::task::{Runnable, registry};
 
-/// How often shutdown drops tasks again while it waits for threads.
+/// How often shutdown drops tasks again, at least, while somebody waits for it.
 const DROP_PERIOD: Duration = Duration::from_millis(10);
+/// The same when nobody waits any more.
+const LONG_DROP_PERIOD: Duration = Duration::from_millis(100);
 
 /// Whether a runtime still accepts work, which threads it has, and what has been said about them.
 #[derive(Debug, Default)]
@@ -134,20 +137,39 @@ pub(crate) fn shut_down(shared: &Shared, timeout: Option<Duration>) {
     shared.blocking.release();
 
     let inside = context::is_own_thread(shared);
-    // A thread of the pool cannot wait for itself: it leaves the rest to the last one.
+    // A thread of the pool cannot wait for itself: it leaves the rest to another one.
     let deadline = if inside { Some(Instant::now()) } else { deadline };
     drop_entered(shared);
-    let meanwhile = || {
-        drop_entered(shared);
-        take_turn(shared);
-    };
-    match shared.lifecycle.roll.wait(deadline, DROP_PERIOD, meanwhile) {
-        Finish::Caller => {
-            let left = deadline.map(|d| d.saturating_duration_since(Instant::now()));
-            finish(shared, left);
-        }
-        Finish::Other => {}
+    if shared.lifecycle.roll.wait(deadline, DROP_PERIOD, || help_waiters(shared)) {
+        let left = deadline.map(|d| d.saturating_duration_since(Instant::now()));
+        finish(shared, left);
+    } else {
+        leave_behind(shared);
     }
+}
+
+/// The time is up: a thread of its own does the rest.
+fn leave_behind(shared: &Shared) {
+    // With the last reference going there are no threads to wait for.
+    let Some(kept) = shared.arc() else { return };
+    let rest = move || {
+        let all_gone = kept.lifecycle.roll.wait(None, LONG_DROP_PERIOD, || help_waiters(&kept));
+        debug_assert!(all_gone, "it waits for as long as it takes");
+        finish(&kept, None);
+    };
+    let builder = thread::Builder::new().name(format!("{}-shutdown", shared.config.thread_name));
+    if let Err(error) = builder.spawn(rest) {
+        shared.lifecycle.report_spawn_failure(&error);
+        if shared.lifecycle.roll.abandon() == Finish::Caller {
+            finish(shared, None);
+        }
+    }
+}
+
+/// For threads that wait in user code: ends what they may be waiting for.
+fn help_waiters(shared: &Shared) {
+    drop_entered(shared);
+    take_turn(shared);
 }
 
 fn drop_entered(shared: &Shared) {

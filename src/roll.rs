@@ -15,16 +15,20 @@
 //! # Ending
 //!
 //! Threads come in ([`Roll::enter`]) and leave ([`Roll::leave`]); one party waits for all of them
-//! ([`Roll::wait`]) or leaves them to themselves when its time is up. **Exactly one party finishes the runtime**:
-//! whoever sees, under the lock, that nobody is left and that the finishing has not been given away yet. The one
-//! who waits gives it away in the same step in which it sees that somebody is left; the last thread takes it back
-//! with the count at zero, and a thread that comes in later finds it taken.
+//! ([`Roll::wait`]), passes that on to another thread when its time is up, or leaves them to themselves
+//! ([`Roll::abandon`]). **Exactly one party finishes the runtime**: whoever sees, under the lock, that nobody is left
+//! and that the finishing has not been given away yet. The one who waited gives it away in the same step in which it
+//! sees that somebody is left; the last thread takes it back with the count at zero, and a thread that comes in
+//! later finds it taken.
 
 use std::time::{Duration, Instant};
 
 use crate::sync::atomic::AtomicBool;
 use crate::sync::atomic::Ordering::SeqCst;
 use crate::sync::{Condvar, Mutex};
+
+/// How long a waiting party waits before it first does something in the meantime.
+const FIRST_PERIOD: Duration = Duration::from_millis(10);
 
 /// See the [module](self).
 #[derive(Debug, Default)]
@@ -81,23 +85,36 @@ impl Roll {
         }
     }
 
-    /// Waits until all threads have left or the time is up. `meanwhile` is called every `period`, without the lock.
-    pub(crate) fn wait(&self, deadline: Option<Instant>, period: Duration, meanwhile: impl Fn()) -> Finish {
+    /// Waits until all threads have left, or the time is up (`false`). `meanwhile` is called now and then, without
+    /// the lock: after [`FIRST_PERIOD`], then ever more rarely, but at least every `longest`.
+    #[must_use = "if the time is up somebody else has to wait, or nobody does"]
+    pub(crate) fn wait(&self, deadline: Option<Instant>, longest: Duration, meanwhile: impl Fn()) -> bool {
+        let mut period = FIRST_PERIOD.min(longest);
         let mut count = self.count.lock();
         while count.present > 0 {
             let left = deadline.map_or(period, |d| d.saturating_duration_since(Instant::now()));
             if left.is_zero() {
-                count.abandoned = true;
-                return Finish::Other;
+                return false;
             }
             let (next, timed_out) = self.left.wait_timeout(count, left.min(period));
             count = next;
             if timed_out {
                 drop(count);
                 meanwhile();
+                period = (period * 2).min(longest);
                 count = self.count.lock();
             }
         }
-        Finish::Caller
+        true
+    }
+
+    /// Nobody waits any more: the threads are left to themselves.
+    pub(crate) fn abandon(&self) -> Finish {
+        let mut count = self.count.lock();
+        if count.present == 0 {
+            return Finish::Caller;
+        }
+        count.abandoned = true;
+        Finish::Other
     }
 }
