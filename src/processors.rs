@@ -177,7 +177,8 @@ pub(crate) trait Sleeper {
     /// Parks until the thread's parker has a token. `may_drive`: nobody else is serving, so it should be in the driver.
     fn park(&self, may_drive: bool);
 
-    /// It stays down, since there is no processor to be had: what it has been given to run goes to others.
+    /// It stays down, since there is no processor to be had: what it has been given to run goes to others. A thread
+    /// that was dismissed from the duty inside the driver has been given some there.
     fn stay_down(&self);
 }
 
@@ -258,6 +259,9 @@ impl Processors {
         let Some(census) = self.sleep(seat, searching, most) else {
             return Rested::Spare;
         };
+        if !with_processor {
+            sleeper.stay_down();
+        }
         // Sleep 2 and 3. Of use is that to a thread only which had a processor to run the work on.
         fence();
         let mut stay_up = sleeper.is_closed() || with_processor && sleeper.has_work();

@@ -486,6 +486,10 @@ impl processors::Sleeper for Worker<'_> {
     }
 
     fn park(&self, may_drive: bool) {
+        debug_assert!(
+            self.shared.is_closed() || self.local.tasks_len() == 0,
+            "nobody looks for tasks on a thread that sleeps"
+        );
         self.local.counters().parks.add(1);
         match may_drive.then(|| self.shared.driver.try_enter()).flatten() {
             Some(token) => self.park_in_driver(&token),
@@ -494,7 +498,6 @@ impl processors::Sleeper for Worker<'_> {
     }
 
     fn stay_down(&self) {
-        // The watchdog took the processor of a thread that was just going to sleep.
         if self.local.flush_tasks() {
             self.shared.notify_injected();
         }
