@@ -429,6 +429,74 @@ fn a_task_blocks_until_others_have_gone_on() {
 
 // ----- deep stacks -----
 
+/// Jobs come from the scope's body, from its jobs on other threads, from tasks, and from threads that Beat does not
+/// know, all at once; some wait for others.
+#[test]
+fn a_scope_is_spawned_into_from_both_sides() {
+    rounds("scope, both sides", SOME, |runtime| {
+        let runs = run(runtime, || {
+            let runs = AtomicU64::new(0);
+            let count = |_: &beat::Scope<'_>| {
+                runs.fetch_add(1, SeqCst);
+            };
+            beat::scope(|scope| {
+                std::thread::scope(|threads| {
+                    threads.spawn(|| {
+                        for _ in 0..8 {
+                            scope.spawn(move |inner| inner.spawn(count));
+                        }
+                    });
+                    for _ in 0..8 {
+                        scope.spawn(move |inner| {
+                            beat::join(|| inner.spawn(count), || inner.spawn(count));
+                            // Jobs of a scope inside, while those of the outer one are queued.
+                            beat::scope(|innermost| {
+                                innermost.spawn(count);
+                                innermost.spawn(|_| inner.spawn(count));
+                            });
+                        });
+                    }
+                });
+            });
+            runs.into_inner()
+        });
+        assert_eq!(runs, 8 + 8 * 4);
+    });
+}
+
+/// Each job waits for a task, and each task for a closure that opens a scope of its own.
+#[test]
+fn jobs_of_a_scope_wait_for_tasks_that_wait_for_scopes() {
+    rounds("scope, waiting", SOME, |runtime| {
+        let sum = run(runtime, || {
+            let sum = AtomicU64::new(0);
+            beat::scope(|scope| {
+                for _ in 0..6 {
+                    scope.spawn(|_| {
+                        let task = beat::spawn(async {
+                            let closure = beat::spawn_blocking_parallel(|| {
+                                let inner = AtomicU64::new(0);
+                                beat::scope(|scope| {
+                                    for _ in 0..4 {
+                                        scope.spawn(|_| {
+                                            inner.fetch_add(fib(5), SeqCst);
+                                        });
+                                    }
+                                });
+                                inner.into_inner()
+                            });
+                            closure.await.unwrap()
+                        });
+                        sum.fetch_add(Handle::current().block_on(task).unwrap(), SeqCst);
+                    });
+                }
+            });
+            sum.into_inner()
+        });
+        assert_eq!(sum, 6 * 4 * 5);
+    });
+}
+
 /// The address of a local of the deepest call, set by it.
 type Deepest = AtomicUsize;
 
