@@ -32,12 +32,14 @@
 //! *Sleep* (a thread that found nothing):
 //! 1. `sleep`: its processor becomes idle and it stops searching, in one step of the census;
 //! 2. a sequentially consistent fence;
-//! 3. look through all queues once more; if there is work, `wake_self` and go on, else park.
+//! 3. look through all queues once more; if there is work, `wake_self` and go on, else park. A thread that was
+//!    searching goes on searching.
 //!
 //! **No wake-up is lost.** The fences of Submit 2 and Sleep 2 are ordered one way or the other. If the
 //! submitter's is first, Sleep 3 sees the work. If the sleeper's is first, Submit 3 sees an idle processor, or
 //! a searcher. A searcher that finds *other* work does Submit 2–3 again for what it leaves behind if it was
-//! the last one searching (`stop_searching`), and one that finds none goes through Sleep, which looks again.
+//! the last one searching (`stop_searching`), and one that finds none goes through Sleep, which looks again, and
+//! searches on if there was something: there may be more of it than it takes.
 //!
 //! # Handing over
 //!
@@ -177,8 +179,8 @@ pub(crate) trait Sleeper {
     /// Parks until the thread's parker has a token. `may_drive`: nobody else is serving, so it should be in the driver.
     fn park(&self, may_drive: bool);
 
-    /// It stays down, since there is no processor to be had: what it has been given to run goes to others. A thread
-    /// that was dismissed from the duty inside the driver has been given some there.
+    /// It stays down, since there is no processor to be had: what it has been given to run, and what others relied on
+    /// its finding, goes to others. (A thread that is dismissed from the duty inside the driver is given tasks there.)
     fn stay_down(&self);
 }
 
@@ -262,15 +264,17 @@ impl Processors {
         if !with_processor {
             sleeper.stay_down();
         }
-        // Sleep 2 and 3. Of use is that to a thread only which had a processor to run the work on.
+        // Sleep 2 and 3. A thread that came without a processor has nothing to run work on.
         fence();
         let mut stay_up = sleeper.is_closed() || with_processor && sleeper.has_work();
         loop {
             if !stay_up {
                 sleeper.park(with_processor && census.serving() == 0);
             }
-            match self.wake_self(seat) {
+            let searching = searching && stay_up;
+            match self.wake_self(seat, searching) {
                 Woken::Assigned => return Rested::Searching,
+                Woken::Itself if searching => return Rested::Searching,
                 Woken::Itself => return Rested::Serving,
                 Woken::Without if sleeper.is_closed() => {
                     self.remove(seat);
@@ -313,8 +317,8 @@ impl Processors {
         sleeper.map(|s| s.in_driver = true).is_some()
     }
 
-    /// A sleeper gets up of its own accord: events came, or it must look again.
-    fn wake_self(&self, seat: &Arc<Seat>) -> Woken {
+    /// A sleeper gets up of its own accord, counting as `searching`: events came, or it must look again.
+    fn wake_self(&self, seat: &Arc<Seat>, searching: bool) -> Woken {
         let mut lists = self.lists.lock();
         let Some(place) = lists.sleepers.iter().position(|s| Arc::ptr_eq(&s.seat, seat)) else {
             return Woken::Assigned;
@@ -328,7 +332,8 @@ impl Processors {
         };
         let p = lists.idle.remove(index);
         seat.set(Some(p), false);
-        self.census.fetch_sub(IDLE, SeqCst);
+        let change = if searching { SEARCH.wrapping_sub(IDLE) } else { 0u64.wrapping_sub(IDLE) };
+        self.census.fetch_add(change, SeqCst);
         Woken::Itself
     }
 

@@ -404,7 +404,7 @@ impl<'a> Worker<'a> {
         let rested = shared.processors.rest(local.seat(), searching.is_some(), most, self);
         match rested {
             processors::Rested::Spare => Rested::Spare(searching),
-            // The evidence went with Sleep 1, and comes back with the waker's assignment.
+            // The evidence went with Sleep 1; it comes back from a waker, or if the look of Sleep 3 found something.
             processors::Rested::Searching => {
                 local.start_batch();
                 Rested::Woken(Some(Searching(())))
@@ -500,6 +500,9 @@ impl processors::Sleeper for Worker<'_> {
     fn stay_down(&self) {
         if self.local.flush_tasks() {
             self.shared.notify_injected();
+        }
+        if self.shared.has_work(self.local) {
+            self.shared.wake_if_unattended();
         }
     }
 }

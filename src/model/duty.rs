@@ -12,7 +12,7 @@ use crate::duty::{Duty, Send};
 use crate::parker::Parker;
 use crate::processors::{Processors, Rested, Seat, Sleeper, Wake};
 use crate::roll::Roll;
-use crate::sync::Arc;
+use crate::sync::{Arc, Mutex};
 
 /// Events, each of which makes one task ready, and where a thread waits for them.
 #[derive(Debug)]
@@ -83,6 +83,7 @@ struct World {
     started: AtomicUsize,
     /// The first of them has lost it.
     dismissed: AtomicBool,
+    threads: Mutex<Vec<thread::JoinHandle<()>>>,
 }
 
 impl World {
@@ -99,6 +100,7 @@ impl World {
             goal,
             started: AtomicUsize::new(0),
             dismissed: AtomicBool::new(false),
+            threads: Mutex::default(),
         })
     }
 
@@ -152,9 +154,10 @@ impl World {
     }
 
     fn start_duty(world: &Arc<Self>) {
-        let world = Arc::clone(world);
         let number = world.started.fetch_add(1, Relaxed);
-        thread::spawn(move || {
+        let world_of_thread = Arc::clone(world);
+        let thread = thread::spawn(move || {
+            let world = world_of_thread;
             let seat = Arc::new(Seat::new());
             world.duty.take_up(&seat);
             while !world.roll.is_closed() && !(number == 0 && world.dismissed.load(Relaxed)) {
@@ -163,6 +166,19 @@ impl World {
                 }
             }
         });
+        world.threads.lock().push(thread);
+    }
+
+    /// All threads that were started for the duty end, and all tasks have run.
+    fn end(&self) {
+        while let Some(thread) = self.take_thread() {
+            thread.join().unwrap();
+        }
+        assert_eq!(self.done.load(Acquire), self.goal);
+    }
+
+    fn take_thread(&self) -> Option<thread::JoinHandle<()>> {
+        self.threads.lock().pop()
     }
 
     /// Whether there was a task. The last one closes the runtime, so that all end.
@@ -196,6 +212,7 @@ fn tasks_published_while_nobody_serves_are_run_on_duty() {
         });
         World::submit(&world);
         other.join().unwrap();
+        world.end();
         assert_eq!(world.started.load(SeqCst), 1, "one thread has the duty");
     });
 }
@@ -212,6 +229,7 @@ fn a_task_published_while_the_last_serving_thread_begins_to_compute_is_run() {
         world.processors.begin_computing(&seat);
         World::cover(&world);
         submitter.join().unwrap();
+        world.end();
     });
 }
 
@@ -228,6 +246,7 @@ fn a_task_published_then_is_run_though_the_driver_is_covered() {
         world.processors.begin_computing(&seat);
         World::cover(&world);
         submitter.join().unwrap();
+        world.end();
     });
 }
 
@@ -243,6 +262,7 @@ fn an_event_after_the_last_serving_thread_began_to_compute_is_taken() {
         world.processors.begin_computing(&seat);
         World::cover(&world);
         world.events.arrive();
+        world.end();
     });
 }
 
@@ -265,6 +285,7 @@ fn a_task_published_while_the_duty_changes_hands_is_run() {
         });
         World::submit(&world);
         watchdog.join().unwrap();
+        world.end();
     });
 }
 
@@ -287,6 +308,7 @@ fn a_task_published_while_the_duty_thread_resigns_is_run() {
         });
         World::submit(&world);
         waiter.join().unwrap();
+        world.end();
     });
 }
 
@@ -298,6 +320,7 @@ fn after_a_refused_thread_the_next_wake_starts_one() {
         let Send::Start = world.duty.wake() else { unreachable!("nobody has the duty") };
         world.duty.not_started();
         World::submit(&world);
+        world.end();
     });
 }
 
