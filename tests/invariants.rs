@@ -90,12 +90,9 @@ fn no_task_is_polled_on_the_stack_of_a_block_on() {
                 // Neither may run here, and the first one waits for this lock.
                 Handle::current().block_on(told).unwrap();
                 drop(held);
-                [wants_it]
+                (wants_it,)
             });
-            runtime.block_on(async {
-                let [wants_it] = outer.await.unwrap();
-                wants_it.await.unwrap();
-            });
+            runtime.block_on(async { outer.await.unwrap().0.await.unwrap() });
         });
     });
 }
@@ -142,6 +139,19 @@ fn of_many_tasks_spawned_by_one_poll_each_runs_once() {
                 assert_eq!(runtime.block_on(task).unwrap(), i);
             }
         });
+    });
+}
+
+/// I2. Nobody is left to run it: its handle must say so.
+#[test]
+fn a_task_spawned_after_the_end_is_cancelled() {
+    within(LIMIT, || {
+        let (runtime, other) = (common::runtime(1), common::runtime(1));
+        let handle = runtime.handle().clone();
+        drop(runtime);
+        assert!(other.block_on(handle.spawn(async {})).unwrap_err().is_cancelled());
+        assert!(other.block_on(handle.spawn_blocking_parallel(|| {})).unwrap_err().is_cancelled());
+        assert!(other.block_on(handle.spawn_blocking(|| {})).unwrap_err().is_cancelled());
     });
 }
 
