@@ -221,10 +221,26 @@ impl<'a> Worker<'a> {
         if let Some(task) = self.local.pop_task() {
             return Some(Work::Task(task));
         }
-        if let Some(task) = self.shared.take_injected_batch(self.local) {
+        if let Some(task) = self.take_injected_batch() {
             return Some(Work::Task(task));
         }
         self.next_foreign()
+    }
+
+    /// Point 3.
+    fn take_injected_batch(&self) -> Option<Runnable> {
+        let task = self.shared.take_injected_batch(self.local);
+        self.guard_batch(task.is_some());
+        task
+    }
+
+    /// What came along with a task may be stranded by it.
+    fn guard_batch(&self, came: bool) {
+        if came && self.local.tasks_len() > 0 {
+            // The pushes of a batch have no order of their own before the watchdog's look.
+            fence();
+            self.shared.watchdog.ensure(self.shared);
+        }
     }
 
     /// Point 1.
@@ -239,6 +255,7 @@ impl<'a> Worker<'a> {
         if let Some(token) = self.shared.driver.try_enter() {
             self.in_turn(Turn::Passing, || token.turn());
             self.local.counters().driver_turns.add(1);
+            self.leave_driver(token);
         }
     }
 
@@ -269,6 +286,7 @@ impl<'a> Worker<'a> {
             }
             peer.steal_tasks(self.local.task_deque())
         });
+        self.guard_batch(stolen.is_some());
         if stolen.is_some() {
             self.local.counters().tasks_stolen.add(1);
         }
@@ -310,7 +328,7 @@ impl<'a> Worker<'a> {
             if let Some(work) = self.next_foreign() {
                 return Some(work);
             }
-            if let Some(task) = self.shared.take_injected_batch(self.local) {
+            if let Some(task) = self.take_injected_batch() {
                 return Some(Work::Task(task));
             }
             if round.is_multiple_of(ROUNDS_PER_REQUEST) {
@@ -417,11 +435,22 @@ impl<'a> Worker<'a> {
         }
     }
 
-    fn park_in_driver(&self, token: &Token<'_>) {
+    fn park_in_driver(&self, token: Token<'_>) {
         if self.shared.processors.guard_driver(self.local.seat()) {
-            self.park_with(token);
+            self.park_with(&token);
         }
-        // Nobody sits in the driver now, and what came may be a long poll.
+        self.leave_driver(token);
+    }
+
+    fn leave_driver(&self, token: Token<'_>) {
+        drop(token);
+        self.left_driver();
+    }
+
+    /// Nobody sits in the driver now, and what came from it may be a long poll: the watchdog must know.
+    fn left_driver(&self) {
+        // It lowers its flag before it looks whether the driver is covered; here the order is the reverse.
+        fence();
         self.shared.watchdog.ensure(self.shared);
     }
 
@@ -446,6 +475,7 @@ impl<'a> Worker<'a> {
             shared.duty.sleep_outside(local.seat());
         } else {
             shared.duty.sleep(local.seat(), &shared.driver, |token| self.park_with(token));
+            self.left_driver();
         }
         local.counters().duty_wakeups.add(1);
     }
@@ -492,7 +522,7 @@ impl processors::Sleeper for Worker<'_> {
         );
         self.local.counters().parks.add(1);
         match may_drive.then(|| self.shared.driver.try_enter()).flatten() {
-            Some(token) => self.park_in_driver(&token),
+            Some(token) => self.park_in_driver(token),
             None => self.local.seat().parker.park(),
         }
     }
