@@ -1,8 +1,9 @@
 //! The watchdog: a thread that runs no user code, and finds threads that are stuck in some.
 //!
 //! It exists only while there is something to guard: a driver in which nobody sits, or queued work that nobody
-//! has been sent for. It ticks every millisecond while a thread that may be serving is in user code, backs off
-//! to ten otherwise, and sleeps without ticking when there has been nothing to guard for a few ticks.
+//! has been sent for. It ticks every millisecond while a thread that may be serving is in user code, and while
+//! threads are to be started beyond the soft cap; it backs off to ten while work only waits for those that compute;
+//! and it sleeps without ticking when there has been nothing to guard for a few ticks.
 //! At a tick, for a thread that has been in one piece of user code since the tick before:
 //!
 //! * *serving* (a long poll): it counts as computing from here on; its queued tasks go to the injector, the
@@ -120,11 +121,18 @@ impl Ticker {
             let busy = self.look(shared);
             // As a rule somebody is on the way already. If a thread was refused, nobody is.
             shared.cover();
-            if work_waits(shared) {
+            let waits = work_waits(shared);
+            if waits {
                 shared.wake_if_unattended();
             }
-            interval = if busy { SHORT_TICK } else { (interval * 2).min(LONG_TICK) };
-            self.quiet = if needs_guard(shared) { 0 } else { self.quiet + 1 };
+            // A processor that is idle all the same waits for a thread, and beyond the soft cap for a tick.
+            let starts = waits && shared.processors.census().idle > 0;
+            let guards = needs_guard(shared);
+            // With nothing to guard it is about to sleep: a long poll that begins before that must not wait longer
+            // than one that begins after it, and wakes it.
+            let is_short = busy || starts || !guards;
+            interval = if is_short { SHORT_TICK } else { (interval * 2).min(LONG_TICK) };
+            self.quiet = if guards { 0 } else { self.quiet + 1 };
             if self.quiet >= QUIET_TICKS {
                 self.sleep(shared);
                 interval = SHORT_TICK;
