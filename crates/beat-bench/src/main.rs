@@ -20,8 +20,10 @@ type Suite = (&'static str, &'static str, fn(lexopt::Parser) -> Result<(), Failu
 
 /// The suites in the order of `--help`.
 #[cfg(target_os = "linux")]
-const SUITES: &[Suite] =
-    &[("search", "light requests beside searches that fill the workers", suite::search::run)];
+const SUITES: &[Suite] = &[
+    ("search", "light requests beside searches that fill the workers", suite::search::run),
+    ("stalls", "timers and sockets beside polls that do not yield", suite::stalls::run),
+];
 
 /// The suites read `/proc` and Linux clocks.
 #[cfg(not(target_os = "linux"))]

@@ -4,3 +4,4 @@ pub(crate) mod clock;
 pub(crate) mod machine;
 pub(crate) mod priority;
 pub(crate) mod search;
+pub(crate) mod stalls;

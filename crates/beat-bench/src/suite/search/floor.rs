@@ -23,7 +23,7 @@ const LEVEL: i32 = 20;
 
 /// The probing thread. It ends soon after this is dropped.
 #[derive(Debug)]
-pub(super) struct Floor {
+pub(crate) struct Floor {
     shared: Arc<Shared>,
 }
 
@@ -35,7 +35,7 @@ struct Shared {
 }
 
 impl Floor {
-    pub(super) fn start() -> io::Result<Self> {
+    pub(crate) fn start() -> io::Result<Self> {
         let shared = Arc::new(Shared {
             stop: AtomicBool::new(false),
             seen: Mutex::new((histogram(), Priority::Ordinary)),
@@ -46,7 +46,7 @@ impl Floor {
     }
 
     /// How late the thread has woken since this was last asked, in nanoseconds.
-    pub(super) fn take(&self) -> (Histogram<u64>, Priority) {
+    pub(crate) fn take(&self) -> (Histogram<u64>, Priority) {
         let mut seen = self.shared.lock();
         let (lateness, priority) = &mut *seen;
         (mem::replace(lateness, histogram()), *priority)

@@ -6,7 +6,7 @@
 //! client [leaves](dropped).
 
 mod dropped;
-mod floor;
+pub(crate) mod floor;
 mod heavy;
 mod http;
 mod light;
