@@ -120,6 +120,24 @@ fn sockets_and_timers_work_while_every_worker_computes() {
     });
 }
 
+/// Nothing but the socket tells of it: no task is spawned or woken, so somebody must sit in the driver already.
+#[test]
+fn an_event_from_outside_is_taken_while_every_worker_computes() {
+    use std::io::{Read, Write};
+    at_each_size(|runtime| {
+        let address = runtime.block_on(echo_server());
+        let mut stream = std::net::TcpStream::connect(address).unwrap();
+        let mut answer = [0];
+        stream.write_all(&[1]).unwrap();
+        stream.read_exact(&mut answer).unwrap();
+        let full = Full::of(runtime.handle());
+        stream.write_all(&[2]).unwrap();
+        stream.read_exact(&mut answer).unwrap();
+        assert_eq!(answer, [2]);
+        full.end(runtime);
+    });
+}
+
 #[test]
 fn a_closure_that_wakes_a_task_need_not_end_for_it_to_run() {
     at_each_size(|runtime| {
