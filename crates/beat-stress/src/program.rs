@@ -7,6 +7,7 @@ use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind, panic_any};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::SeqCst;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -254,13 +255,19 @@ impl Body<'_> {
         }
     }
 
-    /// A tree of forks whose halves are counted.
+    /// A tree of forks whose halves are counted, or a scope whose jobs are.
     fn fork(&mut self) {
         let depth = self.rng.below(6) as u32;
         let seed = self.rng.next();
-        let leaves = tree(self.place, seed, depth);
+        let leaves = if self.rng.chance(30) {
+            let leaves = AtomicU64::new(0);
+            beat::scope(|scope| crowd(scope, self.place, seed, depth, &leaves));
+            leaves.into_inner()
+        } else {
+            tree(self.place, seed, depth)
+        };
         if leaves != 1 << depth {
-            self.place.round.fail("a join has lost a half");
+            self.place.round.fail("a join has lost a half, or a scope a job");
         }
     }
 
@@ -289,14 +296,38 @@ impl Body<'_> {
     }
 }
 
+/// What lies at the end of forks: some work, seldom a panic or a wait.
+fn leaf(place: &Place, rng: &mut Rng) {
+    match rng.below(400) {
+        0 => panic_any(Planned),
+        1 => Body { place, rng, depth: DEEPEST_BLOCK, held: Vec::new() }.block(),
+        n => (0..n % 64).for_each(|_| std::hint::spin_loop()),
+    }
+}
+
+/// Jobs that spawn jobs, as many leaves as `tree` has.
+fn crowd<'s>(scope: &beat::Scope<'s>, place: &'s Place, seed: u64, depth: u32, leaves: &'s AtomicU64) {
+    if depth == 0 {
+        leaf(place, &mut Rng::new(seed, 0));
+        leaves.fetch_add(1, SeqCst);
+        return;
+    }
+    let mut seeds = Rng::new(seed, u64::MAX);
+    for _ in 0..2 {
+        // Dropped unrun if the closure is cancelled.
+        let (token, seed) = (place.token(true), seeds.next());
+        scope.spawn(move |scope| {
+            token.begin();
+            crowd(scope, place, seed, depth - 1, leaves);
+            token.finish();
+        });
+    }
+}
+
 fn tree(place: &Place, seed: u64, depth: u32) -> u64 {
     let mut rng = Rng::new(seed, u64::from(depth));
     if depth == 0 {
-        match rng.below(400) {
-            0 => panic_any(Planned),
-            1 => Body { place, rng: &mut rng, depth: DEEPEST_BLOCK, held: Vec::new() }.block(),
-            n => (0..n % 64).for_each(|_| std::hint::spin_loop()),
-        }
+        leaf(place, &mut rng);
         return 1;
     }
     let half = |seed| {
