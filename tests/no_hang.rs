@@ -505,28 +505,15 @@ fn here() -> usize {
     black_box(&raw const local) as usize
 }
 
-/// The recursion with plain calls: as `beat::join`, if nobody ever steals.
+/// The recursion with plain calls.
+#[inline(never)]
 fn plain(levels: u64, deepest: &Deepest) -> u64 {
-    #[inline(never)]
-    fn both<A, B, RA, RB>(a: A, b: B) -> (RA, RB)
-    where
-        A: FnOnce() -> RA,
-        B: FnOnce() -> RB,
-    {
-        let b = black_box(b);
-        let a = a();
-        (a, b())
+    if levels == 0 {
+        deepest.store(here(), SeqCst);
+        return 0;
     }
-    #[inline(never)]
-    fn level(levels: u64, deepest: &Deepest) -> u64 {
-        if levels == 0 {
-            deepest.store(here(), SeqCst);
-            return 0;
-        }
-        let (a, b) = both(move || level(levels - 1, deepest), move || black_box(levels));
-        black_box(a + b)
-    }
-    level(levels, deepest)
+    let (a, b) = (plain(levels - 1, deepest), black_box(levels));
+    black_box(a + b)
 }
 
 #[inline(never)]
