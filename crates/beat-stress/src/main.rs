@@ -4,8 +4,8 @@
 //! cargo run --release -p beat-stress -- [OPTIONS]
 //! ```
 //!
-//! A [round](round) makes one or two runtimes, sends a random [program](program) into them from several threads,
-//! and ends them at a random moment. Every future, closure and half of a join carries a [token](token); when the
+//! A [round] makes one or two runtimes, sends a random [program] into them from several threads,
+//! and ends them at a random moment. Every future, closure and half of a join carries a [token]; when the
 //! round is over each must have been dropped once, and must have finished unless something was done to it. All
 //! choices come from the seed and the number of the round, so the same seed gives the same programs; how their
 //! parts interleave is up to the machine.
