@@ -41,7 +41,7 @@ use crate::worker;
 /// How much queued work, in nanoseconds, is worth waking a sleeping core for.
 const WORTH_WAKING: u64 = 40_000;
 /// How many threads with queues there may be beyond the workers before the next ones are started at leisure.
-const SOFT_CAP: usize = 64;
+const SOFT_CAP: usize = 128;
 /// What a poll is taken to cost before any was measured, in nanoseconds.
 const FIRST_MEAN_POLL: u64 = 1_000;
 

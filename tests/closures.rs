@@ -202,8 +202,9 @@ fn closures_wait_for_closures_that_have_not_begun() {
             handle.block_on(below).unwrap() + 1
         }
         let handle = runtime.handle().clone();
-        let closure = runtime.spawn_blocking_parallel(move || nest(handle, 100));
-        assert_eq!(runtime.block_on(closure).unwrap(), 100);
+        // Deeper than threads are started at once.
+        let closure = runtime.spawn_blocking_parallel(move || nest(handle, 200));
+        assert_eq!(runtime.block_on(closure).unwrap(), 200);
         // The threads that this took end again.
         while runtime.metrics().threads > runtime.metrics().workers + 6 {
             std::thread::yield_now();
