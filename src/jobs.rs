@@ -23,8 +23,8 @@
 //!
 //! **No wake-up is lost**: the queue, the count and whether the owner waits are under one lock. The finish that
 //! brings the count to zero either comes before End 2, which sees it, or after End 3, and unparks the owner.
-//! **No job is forgotten**: the owner goes round until the queue is empty and nothing is away, and does so even
-//! when every helper has gone, at a shutdown say. **No frame is freed early**: a job that is not finished is in
+//! **No job is forgotten**: the owner goes round until the queue is empty and nothing is away, in one look, and
+//! does so even when every helper has gone, at a shutdown say. **No frame is freed early**: a job that is not finished is in
 //! the queue or away, so the owner has not left. After `finish` a helper touches the parker only, which it holds
 //! a count of.
 //!
@@ -135,6 +135,8 @@ pub(crate) enum Offer {
 #[derive(Debug, PartialEq, Eq)]
 #[must_use = "a scope is over only when it says so"]
 pub(crate) enum End {
+    /// Back to End 1.
+    MoreJobs,
     /// Park until [`Jobs::is_back`].
     Wait,
     /// The scope is over, and its offer is about, or in the hands of a helper who will find nothing.
@@ -190,9 +192,13 @@ impl<J> Jobs<J> {
         owner.map_or(Unpark::Done, |owner| owner.unpark())
     }
 
-    /// End 2 and 3, when the queue has been found empty.
+    /// End 2 and 3, when the queue has been found empty. Jobs that were away then may have pushed others since, and
+    /// be back.
     pub(crate) fn end(&self) -> End {
         let mut state = self.state.lock();
+        if !state.queue.is_empty() {
+            return End::MoreJobs;
+        }
         state.waiting = state.away > 0;
         match (state.waiting, state.offered) {
             (true, _) => End::Wait,

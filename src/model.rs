@@ -292,6 +292,7 @@ impl ModelScope {
                 Self::run(scope, job, offers);
             }
             match scope.jobs.end() {
+                End::MoreJobs => {}
                 End::Over => return,
                 End::TakeOfferBack => return offers.take_back(scope),
                 End::Wait => {
@@ -304,7 +305,8 @@ impl ModelScope {
     }
 }
 
-fn one_scope(jobs: &[PushingJob], helpers: usize) {
+/// `jobs` with so many `helpers`, who come `once` or as long as there is an offer.
+fn one_scope(jobs: &[PushingJob], helpers: usize, once: bool) {
     let offers = Arc::new(Offers::<ModelScope>::new());
     let parker = Arc::new(Parker::new());
     let frame = Frame { runs: UnsafeCell::new(0) };
@@ -319,6 +321,9 @@ fn one_scope(jobs: &[PushingJob], helpers: usize) {
             thread::spawn(move || {
                 while let Some(scope) = offers.pop() {
                     ModelScope::help(&scope, &offers);
+                    if once {
+                        break;
+                    }
                 }
             })
         })
@@ -340,17 +345,23 @@ fn one_scope(jobs: &[PushingJob], helpers: usize) {
 
 #[test]
 fn a_scope_ends_when_its_last_job_has_wherever_that_ran() {
-    check(|| one_scope(&[0, 0], 1));
+    check(|| one_scope(&[0, 0], 1, false));
 }
 
 #[test]
 fn jobs_pushed_by_jobs_are_waited_for() {
-    check(|| one_scope(&[1], 1));
+    check(|| one_scope(&[1], 1, false));
+}
+
+/// A helper pushes a job and goes, between the owner's look at the queue and its look for those away.
+#[test]
+fn jobs_left_by_a_helper_that_goes_are_run() {
+    check(|| one_scope(&[1], 1, true));
 }
 
 #[test]
 fn two_helpers_share_a_scope() {
-    check(|| one_scope(&[0, 0], 2));
+    check(|| one_scope(&[0, 0], 2, false));
 }
 
 // ----- processors -----

@@ -93,6 +93,7 @@ impl OpenScope {
                 self.run(job);
             }
             match (self.jobs.end(), local) {
+                (End::MoreJobs, _) => {}
                 (End::Over, _) => return,
                 (End::TakeOfferBack, _) => return shared.offers.take_back(self),
                 (End::Wait, Some(local)) => worker::wait(local, || self.jobs.is_back()),
