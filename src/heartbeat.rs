@@ -12,13 +12,14 @@
 //! *Deciding.* A promotion is worth its cost (an allocation, a steal, a switch for the join that waits: some
 //! microseconds) only if somebody takes it. So: if an idle thread searches, it is served as soon as the
 //! account has recovered; if all that could help are asleep, only after the region has lasted
-//! [`FIRST_WAKE`], and once a period; if nobody is idle, never.
+//! [`FIRST_WAKE`], and once a period; if nobody is idle, never. Source: heartbeat scheduling (Acar et al.,
+//! PLDI 2018), with the idle thief in place of the timer.
 //!
 //! *Coarse work.* A thread is heard at its forks only, and two halves of ten milliseconds have one fork between them,
 //! the first. So the first fork of an item of work looks at the clock too, and if items from the same place have
 //! been [`LONG`] so far ([`Lengths`]), the item is *eager*: each of its first forks is put on offer at once and
-//! somebody woken for it, one for each that is idle or looks for work. Of a place that is not known yet the best is hoped. Source: heartbeat scheduling (Acar et al.,
-//! PLDI 2018), with the idle thief in place of the timer.
+//! somebody woken for it, one for each that is idle or looks for work. Of a place that is not known yet the best is
+//! hoped.
 
 use std::cell::Cell;
 use std::time::Duration;
@@ -128,6 +129,11 @@ impl Heartbeat {
             self.last_yield = now;
         }
         due
+    }
+
+    /// Nothing may be put on offer here: an eager item need not look at each fork for it.
+    pub(crate) fn calm(&mut self) {
+        self.eager = 0;
     }
 
     /// Decides at `now`. `offered`: an earlier offer of this thread still waits for a taker.

@@ -15,7 +15,7 @@
 //! caller submits as it would a closure.
 //!
 //! *Help*: 1. with the offer in hand, take the oldest job, which counts as away from here on; 2. if there are
-//! more, the offer goes back behind the others, else it ends; 3. run the job; 4. finish.
+//! more, the offer goes back behind the others, and somebody is sent for it as for a new one, else it ends; 3. run the job; 4. finish.
 //!
 //! *End* (owner, after the body): 1. pop and run jobs until the queue is empty; 2. if no job is away, the scope
 //! is over, and takes its offer back; 3. else say that it waits, hand its processor over, and park until no job is away; 4. back to 1, for

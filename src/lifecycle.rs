@@ -36,7 +36,7 @@ use crate::task::{Runnable, registry};
 /// How often shutdown drops tasks again, at least, while somebody waits for it.
 const DROP_PERIOD: Duration = Duration::from_millis(10);
 /// The same when nobody waits any more.
-const LONG_DROP_PERIOD: Duration = Duration::from_millis(100);
+const LONG_DROP_PERIOD: Duration = Duration::from_secs(1);
 
 /// Whether a runtime still accepts work, which threads it has, and what has been said about them.
 #[derive(Debug, Default)]
@@ -54,16 +54,16 @@ impl Lifecycle {
     pub(crate) fn report_spawn_failure(&self, error: &io::Error) {
         // Relaxed: said once or twice, nobody minds.
         if !self.spawn_failed.swap(true, Relaxed) {
-            eprintln!(
+            say(&format!(
                 "beat: the system refused a thread ({error}); going on with fewer. \
-                 Raise the limit on threads (`ulimit -u`, pids.max) to get full parallelism back."
-            );
+                 Raise the limit on threads (`ulimit -u`, pids.max) to get full parallelism back.\n"
+            ));
         }
     }
 }
 
 /// Starts a thread of the runtime, which counts as alive until `body` has returned. `body` catches the panics of
-/// user code; one of Beat's own ends the process ([`MustReturn`]).
+/// user code; one of Beat's own ends the process ([`must_return`]).
 ///
 /// # Errors
 ///
@@ -82,28 +82,30 @@ pub(crate) fn start_thread(
     shared.lifecycle.roll.enter();
     // Dropped on the thread, or here if it is refused.
     let alive = Alive(shared);
-    let spawned = builder.spawn(move || {
-        let must_return = MustReturn;
-        body(&alive.0);
-        mem::forget(must_return);
-    })?;
+    let spawned = builder.spawn(move || must_return("a thread of the scheduler", || body(&alive.0)))?;
     Ok(spawned.thread().clone())
 }
 
-/// Ends the process if a thread of the scheduler unwinds. Only a bug in Beat can do that, and the processor that
-/// is lost with the thread would make others wait for ever, and nobody knew why.
-struct MustReturn;
-
-impl Drop for MustReturn {
-    fn drop(&mut self) {
-        // Not `eprintln`: a test harness would keep it to itself, and the process ends here.
-        let name = thread::current().name().unwrap_or("?").to_owned();
-        let message = format!(
-            "beat: the thread `{name}` panicked outside user code. This is a bug in Beat; aborting.\n"
-        );
-        let _ = io::Write::write_all(&mut io::stderr(), message.as_bytes());
-        std::process::abort();
+/// Calls `f`, and ends the process if it unwinds. Only a bug in Beat can do that, and what `what` has in hand, a
+/// processor or somebody's frame, would be lost: others would wait for ever and nobody knew why, or worse.
+pub(crate) fn must_return<R>(what: &'static str, f: impl FnOnce() -> R) -> R {
+    struct Abort(&'static str);
+    impl Drop for Abort {
+        fn drop(&mut self) {
+            say(&format!("beat: {} panicked outside user code. This is a bug in Beat; aborting.\n", self.0));
+            std::process::abort();
+        }
     }
+    let abort = Abort(what);
+    let result = f();
+    mem::forget(abort);
+    result
+}
+
+/// Writes to the standard error, or to nobody if that is closed. Not by `eprintln`, which panics then, and which test
+/// harnesses keep to themselves.
+fn say(message: &str) {
+    let _ = io::Write::write_all(&mut io::stderr(), message.as_bytes());
 }
 
 /// A thread that counts as alive.
@@ -180,8 +182,13 @@ fn drop_entered(shared: &Shared) {
 /// Lets events come that a thread may be waiting for in a `block_on`, now that no worker sits in the driver. On a
 /// thread of its own: this one may be inside somebody else's runtime, where tokio refuses a turn.
 fn take_turn(shared: &Shared) {
+    if !shared.driver.get().has_events() {
+        return;
+    }
     thread::scope(|scope| {
         let turn = || {
+            // What third-party tasks in there spawn must find this runtime, and not start a global one.
+            let _entered = shared.arc().map(|shared| context::Entered::new(&shared));
             if let Some(token) = shared.driver.try_enter() {
                 token.turn();
             }

@@ -42,7 +42,7 @@ pub(crate) enum Role {
     Worker,
     /// Sits in the driver while all processors compute, and runs ready tasks; never closures or halves.
     Duty,
-    /// A foreign thread inside a `join`: forks, and runs its own halves.
+    /// A foreign thread inside a `join` or a `scope`: forks, and runs its own halves and jobs.
     Guest,
 }
 
@@ -120,7 +120,7 @@ impl Remote {
     }
 
     pub(crate) fn has_tasks(&self) -> bool {
-        // SeqCst: pairs with the swap of `Local::push_task`; see the watchdog's parking.
+        // SeqCst: pairs with the swap of `Local::push_task`; see `ticking`, Falling asleep.
         !self.lifo.load(SeqCst).is_null() || !self.tasks.is_empty()
     }
 
@@ -189,6 +189,8 @@ pub(crate) struct Local {
     tickets: Deque<Arc<Ticket>>,
     tasks: Deque<Runnable>,
     lifo_streak: Cell<u32>,
+    /// Calls of `block_in_place` on this thread's stack.
+    pub(crate) lent: Cell<u32>,
     /// A guest's regions on this thread's stack.
     regions: Cell<u32>,
     turn: Cell<Turn>,
@@ -364,6 +366,7 @@ impl Local {
             tickets,
             tasks,
             lifo_streak: Cell::new(0),
+            lent: Cell::new(0),
             regions: Cell::new(0),
             turn: Cell::new(Turn::Outside),
             slice: Cell::new(None),
@@ -439,7 +442,7 @@ impl Local {
             self.tasks.push(task);
             return;
         }
-        // SeqCst: the full barrier that the watchdog's parking relies on; its release half pairs with `take`.
+        // SeqCst: the full barrier that the watchdog's falling asleep relies on; its release half pairs with `take`.
         let displaced = self.remote.lifo.swap(task.into_raw().as_ptr(), SeqCst);
         if let Some(raw) = ptr::NonNull::new(displaced) {
             // SAFETY: as in `take`.

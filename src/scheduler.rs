@@ -188,6 +188,8 @@ impl Shared {
         if to_send != Cover::Nobody {
             // Nobody will come by.
             self.send(to_send);
+            // The duty thread may be in a poll, and it may be a long one.
+            self.watchdog.ensure(self);
             return;
         }
         if census.idle > 0 && self.is_worth_waking(self.injector.len()) {

@@ -7,7 +7,8 @@
 //!   first one of a job. (As in rayon.)
 //! - A job of a cancelled closure that has not begun is dropped; the scope unwinds when all others have ended.
 //! - A scope that is opened in an [`uncancellable`](crate::uncancellable) region, or while the thread unwinds, has
-//!   no helpers, and all of its jobs run: a cancellation must not come into it from another thread.
+//!   no helpers, and all of its jobs run: a cancellation must not come into it from another thread. Nor has one that
+//!   is opened inside the driver, by a task that was given to `tokio::spawn`: its owner could not park there.
 
 use std::any::Any;
 use std::fmt;
@@ -20,6 +21,7 @@ use std::thread;
 
 use crate::cancel::{self, Cancelled};
 use crate::jobs::{End, Jobs, Offer, Offers, Order};
+use crate::lifecycle;
 use crate::local::{self, Local};
 use crate::parker::{Parker, Unpark};
 use crate::runtime::outside;
@@ -162,12 +164,12 @@ fn open_on<R>(
         jobs: Jobs::new(order, crate::sync::Arc::clone(&parker)),
         shared: NonNull::from(&**shared),
         context: task::current(),
-        has_helpers: !cancel::is_shielded() && !thread::panicking(),
+        has_helpers: !cancel::is_shielded() && !thread::panicking() && !local.is_some_and(Local::is_in_turn),
         panic: Mutex::new(None),
     });
     let result = catch_unwind(AssertUnwindSafe(|| op(&scope)));
-    // Nothing before this may unwind: jobs refer to the caller's frame until it returns.
-    scope.end(shared, local, &parker);
+    // Jobs refer to the caller's frame until this returns.
+    lifecycle::must_return("a scope's end", || scope.end(shared, local, &parker));
     let panic = scope.panic.lock().unwrap_or_else(PoisonError::into_inner).take();
     match (result, panic) {
         (Err(payload), _) => resume_unwind(payload),
@@ -229,7 +231,7 @@ scopes! {
     /// Spawns a job, which runs on this thread when the scope's body has returned, or on an idle worker before.
     spawn;
 
-    /// A scope whose jobs begin in the order in which they were spawned; see [`scope_fifo`].
+    /// A scope whose jobs are taken in the order in which they were spawned; see [`scope_fifo`].
     ScopeFifo
     /// Spawns a job behind those that wait already.
     spawn_fifo;
@@ -241,6 +243,9 @@ scopes! {
 /// When `op` has returned, the calling thread runs those of its jobs that no idle worker has taken, the newest
 /// first; then it waits for the others, and its worker does other things meanwhile, on another stack. Jobs of
 /// outer scopes never run inside this call.
+///
+/// Inside a Beat task or closure the workers of its runtime help; elsewhere those of the global runtime, which is
+/// started if there is none. Inside a task that was given to `tokio::spawn` nobody helps.
 ///
 /// A job costs an allocation and three short locks: for fine-grained work use [`join`](crate::join).
 ///
@@ -268,7 +273,8 @@ scopes! {
 /// # Panics
 ///
 /// A panic in `op`, or else the first one in a job, reaches the caller when all jobs have ended; no panic keeps a
-/// job from running. In a cancelled closure jobs that have not begun are dropped, and the scope unwinds.
+/// job from running. In a cancelled closure jobs that have not begun are dropped, and the scope unwinds. Also if a
+/// global runtime is needed and cannot be started.
 ///
 /// Source: rayon's `scope`, with a queue for each scope.
 pub fn scope<'scope, F, R>(op: F) -> R
@@ -290,7 +296,7 @@ where
     open(Order::NewestFirst, |open| op(&Scope::of(open)))
 }
 
-/// As [`scope`], but jobs begin in the order in which they were spawned.
+/// As [`scope`], but jobs are taken in the order in which they were spawned.
 ///
 /// ```
 /// let order = std::sync::Mutex::new(Vec::new());

@@ -129,7 +129,7 @@ fn thread_main(shared: &Arc<Shared>, processor: Option<ProcessorId>) {
 /// Runs a user's hook; its panic is reported by the panic hook and goes no further.
 pub(crate) fn run_hook(hook: Option<&Hook>) {
     if let Some(hook) = hook
-        && let Err(payload) = catch_unwind(AssertUnwindSafe(|| hook()))
+        && let Err(payload) = catch_unwind(AssertUnwindSafe(|| budget::without(|| hook())))
     {
         drop(Contained::new(payload));
     }
@@ -314,6 +314,11 @@ impl<'a> Worker<'a> {
             // An offer whose jobs the owner has run itself ends here.
             if let Some(job) = offer.help(&self.shared.offers) {
                 self.local.counters().steals.add(1);
+                if !self.shared.offers.is_empty() {
+                    // Put back by whoever may not count as searching: Submit 2 and 3 again.
+                    fence();
+                    self.shared.wake_if_unattended();
+                }
                 return Some(job);
             }
         }
@@ -607,6 +612,7 @@ pub(crate) fn beat(latent: Owner<'_>) {
         let beat = if may_offer && !local.latent().is_empty() {
             heartbeat.decide(now, census, offered)
         } else {
+            heartbeat.calm();
             Beat::Nothing
         };
         let may_yield = shared.duty.is_active() && heartbeat.yield_is_due(now);
@@ -667,12 +673,15 @@ fn promote(local: &Local) {
 
 /// Waits inside user code until `done`, with this thread's processor handed over meanwhile.
 pub(crate) fn wait(local: &Local, done: impl Fn() -> bool) {
+    debug_assert!(!local.is_in_turn(), "its parker says that it is in the driver");
     hand_over(local);
     while !done() {
         local.seat().parker.park();
     }
-    // Hand-over 4: with or without a processor, at once.
-    local.shared.processors.acquire(local.seat());
+    // Hand-over 4: with or without a processor, at once; without if what blocks is not over yet.
+    if local.lent.get() == 0 {
+        local.shared.processors.acquire(local.seat());
+    }
 }
 
 /// Runs `f`, which will block, with this thread's processor handed over meanwhile.
@@ -680,11 +689,16 @@ pub(crate) fn lend<R>(local: &Local, f: impl FnOnce() -> R) -> R {
     struct TakeBack<'a>(&'a Local);
     impl Drop for TakeBack<'_> {
         fn drop(&mut self) {
-            // Hand-over 4.
-            self.0.shared.processors.acquire(self.0.seat());
+            let lent = self.0.lent.get() - 1;
+            self.0.lent.set(lent);
+            if lent == 0 {
+                // Hand-over 4.
+                self.0.shared.processors.acquire(self.0.seat());
+            }
         }
     }
     hand_over(local);
+    local.lent.set(local.lent.get() + 1);
     let _take_back = TakeBack(local);
     // It may block on a future.
     budget::without(f)

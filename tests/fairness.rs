@@ -157,3 +157,41 @@ fn who_takes_an_event_and_spins_strands_no_other_event() {
         }
     });
 }
+
+/// Without a driver that has events nothing but queued work keeps the watchdog up: a poll on duty that waits for a
+/// task behind it must not wait for ever.
+#[test]
+fn a_long_poll_on_duty_strands_nobody_without_a_driver() {
+    let runtime = beat::Runtime::builder().worker_threads(1).driver(beat::DriverKind::Plain).build().unwrap();
+    common::within(std::time::Duration::from_secs(60), || {
+        let (begun, stop) = (common::Latch::new(), common::Latch::new());
+        let closure = runtime.spawn_blocking_parallel({
+            let (begun, stop) = (std::sync::Arc::clone(&begun), std::sync::Arc::clone(&stop));
+            move || {
+                begun.set();
+                while !stop.wait_timeout(std::time::Duration::ZERO) {
+                    std::hint::spin_loop();
+                }
+            }
+        });
+        begun.wait();
+        for _ in 0..20 {
+            let (polled, opened) = (common::Latch::new(), common::Latch::new());
+            let waits = runtime.spawn({
+                let (polled, opened) = (std::sync::Arc::clone(&polled), std::sync::Arc::clone(&opened));
+                async move {
+                    polled.set();
+                    opened.wait();
+                }
+            });
+            polled.wait();
+            let opens = runtime.spawn(async move { opened.set() });
+            runtime.block_on(async {
+                opens.await.unwrap();
+                waits.await.unwrap();
+            });
+        }
+        stop.set();
+        runtime.block_on(closure).unwrap();
+    });
+}

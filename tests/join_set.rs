@@ -457,3 +457,34 @@ fn a_set_goes_where_its_values_may_go() {
     goes::<JoinSet<u8>>();
     goes::<JoinSet<std::cell::Cell<u8>>>();
 }
+
+/// A look that does not wait cannot yield either: a spent budget must not make it go round for ever.
+#[test]
+fn looking_without_waiting_has_no_budget() {
+    let runtime =
+        beat::Runtime::builder().worker_threads(1).poll_budget(std::time::Duration::ZERO).build().unwrap();
+    common::within(std::time::Duration::from_secs(60), || {
+        let all = runtime.spawn(async {
+            let mut set = beat::JoinSet::new();
+            let ended = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
+            for i in 0..100 {
+                let ended = std::sync::Arc::clone(&ended);
+                set.spawn_blocking(move || {
+                    ended.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+                    i
+                });
+            }
+            while ended.load(std::sync::atomic::Ordering::SeqCst) < 100 {
+                std::thread::yield_now();
+            }
+            let mut sum = 0;
+            while !set.is_empty() {
+                while let Some(result) = set.try_join_next() {
+                    sum += result.unwrap();
+                }
+            }
+            sum
+        });
+        assert_eq!(runtime.block_on(all).unwrap(), 4950);
+    });
+}

@@ -348,6 +348,36 @@ fn a_scope_outlives_its_runtime() {
     });
 }
 
+/// Inside the driver nobody can wait for a helper: the jobs run there, and the driver goes on.
+#[cfg(feature = "tokio")]
+#[test]
+fn a_scope_in_a_task_of_tokios_runs_its_jobs_there() {
+    at_each_size(|runtime| {
+        let task = || async {
+            let here = std::thread::current().id();
+            let runs = AtomicUsize::new(0);
+            beat::scope(|scope| {
+                for _ in 0..100 {
+                    scope.spawn(|_| {
+                        assert_eq!(std::thread::current().id(), here);
+                        fib(8);
+                        runs.fetch_add(1, SeqCst);
+                    });
+                }
+            });
+            runs.into_inner()
+        };
+        for _ in 0..20 {
+            let _entered = runtime.enter();
+            let runs = runtime.block_on(tokio::spawn(task())).unwrap();
+            assert_eq!(runs, 100);
+            // Timers still fire, and workers still work.
+            runtime.block_on(tokio::time::sleep(Duration::from_micros(10)));
+            assert_eq!(in_closure(runtime, || 5), 5);
+        }
+    });
+}
+
 // ----- block_in_place -----
 
 /// Every worker sleeps in `block_in_place`; what they wait for runs all the same, without a watchdog's delay.
@@ -388,5 +418,26 @@ fn block_in_place_gives_the_value_and_the_panic() {
         assert!(error.to_string().ends_with(": inside"), "{error}");
         // The worker goes on.
         assert_eq!(in_closure(runtime, || 5), 5);
+    });
+}
+
+/// What waits inside takes the right to run back, but not before the whole call is over.
+#[test]
+fn block_in_place_stays_in_force_after_a_wait_inside() {
+    let runtime = common::runtime(1);
+    within(Duration::from_secs(60), || {
+        let (send, receive) = mpsc::channel();
+        let handle = runtime.handle().clone();
+        let task = runtime.spawn(async move {
+            beat::block_in_place(|| {
+                handle.block_on(beat::yield_now());
+                handle.block_on(async { beat::spawn(async {}).await.unwrap() });
+                beat::block_in_place(|| ());
+                // Given up once more: the processor is there for the task that sends.
+                drop(beat::spawn(async move { send.send(5).unwrap() }));
+                receive.recv().unwrap()
+            })
+        });
+        assert_eq!(runtime.block_on(task).unwrap(), 5);
     });
 }

@@ -1,9 +1,9 @@
 //! `join` and `scope` on threads that are not the scheduler's.
 //!
 //! Such a thread forks as a *guest*: it has a state of its own, with a latent list and a deque of tickets that
-//! workers steal from, and it runs nothing but its own halves. It begins without a processor; after it has
+//! workers steal from, and it runs nothing but its own halves and jobs. It begins without a processor; after it has
 //! waited for a thief it takes one if one is idle, until the end of the region. The state is made at its first
-//! `join` on a runtime and kept for the next.
+//! `join` or `scope` on a runtime and kept for the next.
 
 use std::cell::RefCell;
 use std::sync::Arc;

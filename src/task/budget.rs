@@ -84,8 +84,8 @@ pub(super) fn poll_proceed(cx: &mut Context<'_>) -> Poll<()> {
         let now = os::now();
         let first_look = *left.first_look.get_or_insert(now);
         if now.saturating_sub(first_look) >= left.limit {
-            // The next operation of this poll looks again.
-            left.operations = 1;
+            // Whoever polls on all the same, an executor inside the task say, makes some way before the next look.
+            left.operations = OPERATIONS_PER_LOOK;
             LEFT.set(Some(left));
             cx.waker().wake_by_ref();
             return Poll::Pending;

@@ -92,7 +92,10 @@ impl<T> Future for JoinHandle<T> {
     type Output = Result<T, JoinError>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        ready!(budget::poll_proceed(cx));
+        if self.is_finished() {
+            // There is nothing to wait for: that is what a budget is for.
+            ready!(budget::poll_proceed(cx));
+        }
         let id = self.id();
         let task = self.task.as_mut().expect("only empty while being dropped");
         let output = ready!(Pin::new(task).poll(cx));

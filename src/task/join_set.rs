@@ -18,7 +18,7 @@ use std::task::{Context, Poll, Wake, Waker, ready};
 use futures::stream::{FuturesUnordered, StreamExt};
 use futures::task::AtomicWaker;
 
-use super::{AbortHandle, Id, JoinError, JoinHandle};
+use super::{AbortHandle, Id, JoinError, JoinHandle, budget};
 use crate::runtime::Handle;
 
 /// Tasks and closures that end together: awaited as they end, aborted when the set is dropped.
@@ -235,7 +235,8 @@ impl<T> JoinSet<T> {
         loop {
             // Relaxed: see `Waiter::wake_by_ref`.
             self.waiter.woken.store(false, Relaxed);
-            match self.poll_members() {
+            // Without a budget: this cannot yield, and would go round for ever.
+            match budget::without(|| self.poll_members()) {
                 Poll::Ready(next) => return next,
                 // It may have given up before it had looked at all that are ready: then it has woken itself.
                 // Relaxed: as above.
