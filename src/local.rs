@@ -13,6 +13,7 @@
 //! | `epoch` | owner: odd while an item of work runs | watchdog, searching threads |
 //! | `role` | at the start; whoever takes the duty away | anyone |
 //! | `clock` | owner, once | watchdog |
+//! | `slice_was_changed` | watchdog sets, owner clears | owner |
 //! | `counters` | owner (load, store) | metrics |
 
 use std::cell::{Cell, RefCell};
@@ -20,7 +21,7 @@ use std::ptr;
 use std::sync::Arc;
 use std::sync::OnceLock;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, SeqCst};
-use std::sync::atomic::{AtomicPtr, AtomicU8, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU64};
 
 use crossbeam_deque::{Steal, Stealer, Worker as Deque};
 
@@ -67,6 +68,7 @@ pub(crate) struct Remote {
     epoch: AtomicU64,
     role: AtomicU8,
     clock: OnceLock<Option<ThreadClock>>,
+    slice_was_changed: AtomicBool,
     pub(crate) counters: Counters,
 }
 
@@ -92,6 +94,15 @@ impl Remote {
     /// Changes with each item of work; odd while user code runs.
     pub(crate) fn epoch(&self) -> u64 {
         self.epoch.load(Relaxed)
+    }
+
+    /// The owner is in for a long stretch: whoever serves now must be able to preempt it.
+    pub(crate) fn lengthen_slice(&self) {
+        if let Some(clock) = self.clock() {
+            clock.set_slice(Slice::Default);
+            // Relaxed: see `Local::set_slice`.
+            self.slice_was_changed.store(true, Relaxed);
+        }
     }
 
     pub(crate) fn clock(&self) -> Option<&ThreadClock> {
@@ -354,6 +365,7 @@ impl Local {
             epoch: AtomicU64::new(0),
             role: AtomicU8::new(role as u8),
             clock: OnceLock::new(),
+            slice_was_changed: AtomicBool::new(false),
             counters: Counters::default(),
         });
         // The slot is empty: this is the first write.
@@ -563,6 +575,11 @@ impl Local {
 
     /// Sets the thread's scheduling slice, if that changes it.
     pub(crate) fn set_slice(&self, slice: Slice) {
+        // Relaxed: a late look leaves the slice that the watchdog gave until the next time.
+        if self.remote.slice_was_changed.load(Relaxed) {
+            self.remote.slice_was_changed.store(false, Relaxed);
+            self.slice.set(None);
+        }
         if self.slice.replace(Some(slice)) != Some(slice) {
             os::set_slice(slice);
         }

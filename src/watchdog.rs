@@ -23,7 +23,7 @@ use std::time::Duration;
 
 use crate::lifecycle;
 use crate::local::{Remote, Role};
-use crate::os;
+use crate::os::{self, Slice};
 use crate::processors::fence;
 use crate::scheduler::Shared;
 use crate::sync::Mutex;
@@ -93,6 +93,8 @@ fn thread_main(shared: &Arc<Shared>) {
         // Pinned to a busy core it would come late; nothing else hangs on it.
         let _ = mask.apply();
     }
+    os::set_slice(Slice::Short);
+    os::sleep_on_time();
     Ticker::default().run(shared);
 }
 
@@ -146,6 +148,8 @@ impl Ticker {
         if ticking.fall_asleep(|| needs_guard(shared), || shared.is_closed(), thread::park) {
             self.seen.clear();
             self.quiet = 0;
+            // Whoever has woken it may be in the long poll already: the first tick can tell.
+            self.look(shared);
         }
     }
 
@@ -182,6 +186,7 @@ fn found_stuck(shared: &Shared, remote: &Arc<Remote>, still: bool) {
     if remote.role() == Role::Duty {
         pass_tasks_on(shared, remote);
         if shared.duty.dismiss(&remote.seat, &shared.driver, || remote.set_role(Role::Worker)) {
+            remote.lengthen_slice();
             // Resign 2.
             shared.cover();
             shared.notify_injected();
@@ -194,6 +199,7 @@ fn found_stuck(shared: &Shared, remote: &Arc<Remote>, still: bool) {
     if !remote.seat.is_computing() {
         if shared.processors.begin_computing(&remote.seat) {
             shared.retired.long_polls.add_shared(1);
+            remote.lengthen_slice();
             pass_tasks_on(shared, remote);
             shared.cover();
         }

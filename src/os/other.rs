@@ -36,6 +36,8 @@ pub(crate) enum Slice {
 
 pub(crate) fn set_slice(_slice: Slice) {}
 
+pub(crate) fn sleep_on_time() {}
+
 /// How another thread of this process is looked at: it cannot be.
 #[derive(Debug)]
 pub(crate) struct ThreadClock;
@@ -48,6 +50,8 @@ impl ThreadClock {
     pub(crate) fn cpu_time(&self) -> Option<u64> {
         None
     }
+
+    pub(crate) fn set_slice(&self, _slice: Slice) {}
 
     pub(crate) fn is_asleep(&self) -> bool {
         false
