@@ -198,7 +198,7 @@ where
     let unwinding = Unwinding { latent, job: &job };
     // SAFETY: *Frame*.
     if unsafe { latent.push((&raw const job).cast()) } {
-        crate::worker::beat(latent);
+        crate::user_code::beat(latent);
     }
     let ra = a();
     if latent.pop(&job.header) {
@@ -229,7 +229,7 @@ fn beat_owning<B, RB>(latent: Owner<'_>, job: &StackJob<B, RB>) {
         }
     }
     let half = DropHalf(job);
-    crate::worker::beat(latent);
+    crate::user_code::beat(latent);
     mem::forget(half);
 }
 
@@ -269,7 +269,7 @@ fn settle(local: &Local, ticket: *const Ticket) -> bool {
         std::hint::spin_loop();
     }
     if ticket.announce() {
-        crate::worker::wait(local, || ticket.is_done());
+        crate::user_code::wait(local, || ticket.is_done());
     }
     false
 }

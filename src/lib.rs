@@ -27,12 +27,11 @@
 //!
 //! 1. `sync`: std or loom. `parker`: putting one thread to sleep.
 //! 2. `processors`: who may run; sleep, submit and hand-over, with their proofs.
-//! 3. `ticket`, `heartbeat`, `latent`, `join`: fork-join. `jobs`, `scope`: many
-//!    jobs that borrow.
+//! 3. `ticket`, `heartbeat`, `latent`, `join`: fork-join. `jobs`, `scope`: many jobs that borrow.
 //! 4. `driver`, `duty`: where threads park, and who serves events while all workers compute.
 //! 5. `task`: futures and closures as heap objects. `cancel`.
-//! 6. `local`, `scheduler`, `worker`, `ticking`, `watchdog`, `blocking`: a thread's state, what threads share, their
-//!    loop, and who watches over it.
+//! 6. `local`, `scheduler`, `worker`, `user_code`, `ticking`, `watchdog`, `blocking`: a thread's state, what threads
+//!    share, their loop, what they do inside user code, and who watches over it.
 //! 7. `runtime`, `roll`, `lifecycle`: making, using and ending it all. `metrics`. `os`.
 //! 8. `hyper`, `serve`: HTTP on it. `model`: the loom models.
 
@@ -80,6 +79,8 @@ mod sync;
 pub mod task;
 mod ticket;
 mod ticking;
+#[cfg(not(loom))]
+mod user_code;
 #[cfg(not(loom))]
 mod watchdog;
 #[cfg(not(loom))]

@@ -28,7 +28,7 @@ use crate::runtime::outside;
 use crate::scheduler::Shared;
 use crate::task::contained::Contained;
 use crate::task::{self, Meta};
-use crate::worker;
+use crate::user_code;
 
 /// A job whose lifetime has been erased: see [`Scope::spawn`].
 type Job = Box<dyn FnOnce(&Arc<OpenScope>) + Send>;
@@ -98,7 +98,7 @@ impl OpenScope {
                 (End::MoreJobs, _) => {}
                 (End::Over, _) => return,
                 (End::TakeOfferBack, _) => return shared.offers.take_back(self),
-                (End::Wait, Some(local)) => worker::wait(local, || self.jobs.is_back()),
+                (End::Wait, Some(local)) => user_code::wait(local, || self.jobs.is_back()),
                 (End::Wait, None) => {
                     while !self.jobs.is_back() {
                         parker.park();
@@ -205,7 +205,7 @@ macro_rules! scopes {
             where
                 F: FnOnce(&Self) + Send + 'scope,
             {
-                worker::count_fork();
+                user_code::count_fork();
                 let job: Box<dyn FnOnce(&Arc<OpenScope>) + Send + 'scope> =
                     Box::new(move |open| f(&Self::of(open)));
                 // SAFETY: only the lifetime changes. Whoever opened the scope does not return before the job has

@@ -16,13 +16,10 @@
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::thread;
 
 use crate::driver::Token;
-use crate::heartbeat::Beat;
-use crate::latent::Owner;
 use crate::lifecycle;
-use crate::local::{self, Local, Owned, Role, Turn};
+use crate::local::{Local, Owned, Role, Turn};
 use crate::os::{self, Slice};
 use crate::processors::{self, ProcessorId, fence};
 use crate::runtime::{Hook, context};
@@ -32,6 +29,7 @@ use crate::task::budget;
 use crate::task::contained::Contained;
 use crate::task::{self, Runnable};
 use crate::ticket::{Claim, Ticket};
+use crate::user_code::{Computing, hand_over};
 
 /// How often a thread looks past its own queue. A prime, so that it beats with no period of the program's.
 const TICK: u32 = 61;
@@ -556,180 +554,4 @@ fn run_half(shared: &Shared, claim: Claim) {
     let unpark = claim.run_with(|| drop(entered));
     // The joiner may have seen that the half is done, have gone on, and be in the driver already.
     shared.driver.finish_unpark(unpark);
-}
-
-/// This worker computes until the guard is dropped.
-pub(crate) struct Computing(());
-
-impl Computing {
-    /// Does nothing on a thread that is no worker.
-    pub(crate) fn begin() -> Self {
-        local::with(|local| {
-            if let Some(local) = local.filter(|l| l.remote.role() == Role::Worker) {
-                begin_computing(local);
-            }
-        });
-        Self(())
-    }
-}
-
-impl Drop for Computing {
-    fn drop(&mut self) {
-        local::with(|local| {
-            if let Some(local) = local.filter(|l| l.remote.role() == Role::Worker) {
-                local.shared.processors.end_computing(local.seat());
-            }
-        });
-    }
-}
-
-/// From here on others see to tasks and events.
-fn begin_computing(local: &Local) {
-    let shared = &*local.shared;
-    if shared.processors.begin_computing(local.seat()) {
-        local.set_slice(Slice::Default);
-        local.flush_tasks();
-        shared.cover();
-    }
-}
-
-/// A look at the clock, by a thread that forks.
-///
-/// # Panics
-///
-/// Unwinds if the closure it belongs to has been cancelled.
-#[cold]
-#[inline(never)]
-pub(crate) fn beat(latent: Owner<'_>) {
-    let local = latent.local();
-    let shared = &*local.shared;
-    let now = os::now();
-    let census = shared.processors.census();
-    let offered = local.has_open_ticket();
-    let (beat, is_long, may_yield) = local.look(now, census, |heartbeat| {
-        // A shielded or unwinding thread offers nothing: a cancellation must not unwind into it from a thief.
-        let may_offer = !local.is_in_turn() && !crate::cancel::is_shielded() && !thread::panicking();
-        let beat = if may_offer && !local.latent().is_empty() {
-            heartbeat.decide(now, census, offered)
-        } else {
-            heartbeat.calm();
-            Beat::Nothing
-        };
-        let may_yield = shared.duty.is_active() && heartbeat.yield_is_due(now);
-        (beat, heartbeat.is_long(now), may_yield)
-    });
-    task::unwind_if_cancelled();
-    if local.is_in_turn() {
-        return;
-    }
-    if is_long && local.takes_tasks() && local.remote.role() == Role::Worker {
-        local.counters().long_polls.add(1);
-        begin_computing(local);
-    }
-    if beat != Beat::Nothing {
-        if !offered || beat == Beat::Spread {
-            promote(local);
-        }
-        // Submit 2 and 3 for a ticket.
-        fence();
-        match beat {
-            Beat::PromoteAndWake => shared.wake_if_unattended(),
-            Beat::Spread => shared.wake(),
-            Beat::Promote | Beat::Nothing => {}
-        }
-    }
-    if may_yield && local.remote.role() != Role::Duty {
-        thread::yield_now();
-    }
-}
-
-/// A fork that is no `join`: the thread looks at the clock now and then.
-///
-/// # Panics
-///
-/// As [`beat`].
-pub(crate) fn count_fork() {
-    // SAFETY: used within this call only.
-    if let Some(latent) = unsafe { local::latent() }
-        && latent.count_fork()
-    {
-        beat(latent);
-    }
-}
-
-/// Puts the oldest latent job on offer.
-fn promote(local: &Local) {
-    let Some(job) = local.latent().take_oldest() else {
-        return;
-    };
-    let context = task::current();
-    let joiner = crate::sync::Arc::clone(&local.seat().parker);
-    let ticket = crate::sync::Arc::new(Ticket::new(job, context.cast(), joiner));
-    // SAFETY: alive until reclaimed or done, which is up to this thread.
-    unsafe { &*job }.set_ticket(crate::sync::Arc::into_raw(crate::sync::Arc::clone(&ticket)));
-    local.push_ticket(ticket);
-    local.counters().promotions.add(1);
-}
-
-/// Waits inside user code until `done`, with this thread's processor handed over meanwhile.
-pub(crate) fn wait(local: &Local, done: impl Fn() -> bool) {
-    debug_assert!(!local.is_in_turn(), "its parker says that it is in the driver");
-    hand_over(local);
-    while !done() {
-        local.seat().parker.park();
-    }
-    // Hand-over 4: with or without a processor, at once; without if what blocks is not over yet.
-    if local.lent.get() == 0 {
-        local.shared.processors.acquire(local.seat());
-    }
-}
-
-/// Runs `f`, which will block, with this thread's processor handed over meanwhile.
-pub(crate) fn lend<R>(local: &Local, f: impl FnOnce() -> R) -> R {
-    struct TakeBack<'a>(&'a Local);
-    impl Drop for TakeBack<'_> {
-        fn drop(&mut self) {
-            let lent = self.0.lent.get() - 1;
-            self.0.lent.set(lent);
-            if lent == 0 {
-                // Hand-over 4.
-                self.0.shared.processors.acquire(self.0.seat());
-            }
-        }
-    }
-    hand_over(local);
-    local.lent.set(local.lent.get() + 1);
-    let _take_back = TakeBack(local);
-    // It may block on a future.
-    budget::without(f)
-}
-
-/// Hand-over 1 and 2.
-pub(crate) fn hand_over(local: &Local) {
-    // Most guests have nothing to give up.
-    let is_guest = local.remote.role() == Role::Guest;
-    if local.is_in_turn() || is_guest && local.seat().processor().is_none() {
-        return;
-    }
-    let shared = &*local.shared;
-    let queued = local.flush_tasks();
-    if shared.resign_duty(&local.remote) {
-        local.counters().hand_overs.add(1);
-        shared.cover();
-        return;
-    }
-    if !shared.processors.release(local.seat()) {
-        if queued {
-            shared.notify_injected();
-        }
-        return;
-    }
-    local.counters().hand_overs.add(1);
-    let census = shared.processors.published();
-    let uncovered = census.serving() == 0 && !shared.driver.is_covered();
-    let work = queued || uncovered || shared.has_work(local);
-    // A joiner waits for a thief, which computes: the processor is of use to somebody who steals from it.
-    if work || census.computing > 0 {
-        shared.wake_if_unattended();
-    }
 }

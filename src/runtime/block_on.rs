@@ -19,7 +19,7 @@ use crate::local;
 use crate::parker::{Parker, Unpark};
 use crate::scheduler::Shared;
 use crate::task::budget;
-use crate::worker;
+use crate::user_code;
 
 struct Unparker {
     woken: AtomicBool,
@@ -85,7 +85,7 @@ pub(crate) fn block_on<F: Future>(shared: &Arc<Shared>, future: F) -> F::Output 
                 continue;
             }
             match own {
-                Some(own) => worker::wait(own, || unparker.take()),
+                Some(own) => user_code::wait(own, || unparker.take()),
                 None => {
                     while !unparker.take() {
                         unparker.parker.park();

@@ -1,7 +1,7 @@
 //! Blocking on the thread at hand.
 
 use crate::local;
-use crate::worker;
+use crate::user_code;
 
 /// Runs `f`, which blocks, on this thread, and lets another thread take its place meanwhile.
 ///
@@ -36,7 +36,7 @@ where
                 "`block_in_place` was called by a task that was given to `tokio::spawn`: all I/O and timers would \
                  stand still. Spawn the task with `beat::spawn`, or use `spawn_blocking`"
             );
-            worker::lend(own, f)
+            user_code::lend(own, f)
         }
         None => f(),
     })

@@ -61,7 +61,7 @@ struct GiveUp<'a>(&'a Local);
 
 impl Drop for GiveUp<'_> {
     fn drop(&mut self) {
-        crate::worker::hand_over(self.0);
+        crate::user_code::hand_over(self.0);
     }
 }
 

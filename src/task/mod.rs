@@ -331,7 +331,7 @@ where
 {
     let body = move || {
         // Dropped before the handle is told, so that what the handle wakes runs on this thread next.
-        let _computing = crate::worker::Computing::begin();
+        let _computing = crate::user_code::Computing::begin();
         f()
     };
     spawn(shared, Kind::Closure, ClosureFuture(Some(body)), site)
