@@ -30,6 +30,10 @@ fn in_child(f: impl FnOnce() -> bool) -> bool {
 fn using_a_runtime_in_a_child_is_a_clear_error() {
     let parent = runtime(2);
     parent.block_on(async { beat::spawn(async {}).await.unwrap() });
+    // Idle: no thread is in the middle of anything.
+    while parent.metrics().idle_workers < 2 {
+        std::thread::yield_now();
+    }
     let says_so = |message: String| message.contains("forked") && message.contains("after `fork`");
     let passed = in_child(|| {
         let spawned = says_so(panic_message(|| parent.spawn(async {})));

@@ -132,6 +132,13 @@ fn has_slices() -> bool {
     })
 }
 
+/// Finds out what the kernel can do, before there are threads that would. A child of `fork` could otherwise find one of
+/// its parent's in the middle of it, and wait for it for ever.
+pub(crate) fn probe() {
+    has_slices();
+    forks();
+}
+
 /// Gives the calling thread a slice. Only ordinary (time-shared) threads have one; others are left alone.
 pub(crate) fn set_slice(slice: Slice) {
     set_slice_of(SELF, slice);

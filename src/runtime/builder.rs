@@ -10,7 +10,7 @@ use super::{Handle, Hook, Runtime};
 use crate::driver::plain::PlainDriver;
 use crate::driver::{Driver, DriverKind, DriverSlot};
 use crate::lifecycle;
-use crate::os::Affinity;
+use crate::os::{self, Affinity};
 use crate::scheduler::{Config, Shared};
 
 /// Whether workers are bound to cores.
@@ -145,6 +145,7 @@ impl Builder {
     /// says what can: no worker or too many, a heartbeat of zero, a thread name with a zero byte, more pinned
     /// workers than CPUs. Otherwise what the system says when it refuses a thread or a descriptor.
     pub fn build(self) -> io::Result<Runtime> {
+        os::probe();
         let driver = self.driver;
         let config = self.settle()?;
         let driver: Box<dyn Driver> = match driver {
