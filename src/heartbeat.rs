@@ -139,11 +139,12 @@ impl Heartbeat {
     /// Decides at `now`. `offered`: an earlier offer of this thread still waits for a taker.
     pub(crate) fn decide(&mut self, now: u64, census: Census, offered: bool) -> Beat {
         if self.eager > 0 {
-            self.eager = if helpers(census) > 0 { self.eager - 1 } else { 0 };
             if helpers(census) > 0 {
+                self.eager -= 1;
                 self.last_promotion = now;
                 return Beat::Spread;
             }
+            self.calm();
         }
         let age = self.age(now);
         let since = now.saturating_sub(self.last_promotion);

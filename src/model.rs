@@ -19,7 +19,7 @@ use loom::thread;
 use crate::driver::{self, DriverSlot};
 use crate::jobs::{End, Jobs, Offer, Offers, Order};
 use crate::parker::{Parker, Unpark};
-use crate::processors::{Census, Processors, Rested, Seat, Sleeper, Wake};
+use crate::processors::{Census, ProcessorId, Processors, Rested, Seat, Sleeper, Wake};
 use crate::roll::Roll;
 use crate::sync::{Arc, Condvar, Mutex};
 use crate::ticket::{JobHeader, Ticket};
@@ -437,6 +437,16 @@ impl World {
         }
     }
 
+    /// A thread that was started for the processor `p`, and counts as searching.
+    fn start_worker(world: &Arc<Self>, p: ProcessorId) -> thread::JoinHandle<()> {
+        let world = Arc::clone(world);
+        thread::spawn(move || {
+            let seat = Arc::new(Seat::new());
+            world.processors.sit_down(&seat, p);
+            Self::work(&world, &seat, true);
+        })
+    }
+
     /// A piece of work.
     fn run(&self) {
         let mut done = self.done.lock();
@@ -470,14 +480,7 @@ impl World {
         }
         match world.processors.wake_one() {
             Some(Wake::Unpark(seat)) => assert_eq!(seat.parker.unpark(), Unpark::Done),
-            Some(Wake::Spawn(p)) => {
-                let world = Arc::clone(world);
-                thread::spawn(move || {
-                    let seat = Arc::new(Seat::new());
-                    world.processors.sit_down(&seat, p);
-                    Self::work(&world, &seat, true);
-                });
-            }
+            Some(Wake::Spawn(p)) => drop(Self::start_worker(world, p)),
             None => {}
         }
     }
@@ -508,14 +511,7 @@ impl Sleeper for AtRest<'_> {
 fn work_submitted_while_the_only_worker_falls_asleep_is_done() {
     check(|| {
         let world = World::new(1, 1);
-        let worker = thread::spawn({
-            let world = Arc::clone(&world);
-            move || {
-                let seat = Arc::new(Seat::new());
-                world.processors.sit_down(&seat, 0);
-                World::work(&world, &seat, true);
-            }
-        });
+        let worker = World::start_worker(&world, 0);
         World::submit(&world);
         worker.join().unwrap();
     });
@@ -526,16 +522,7 @@ fn work_submitted_while_the_only_worker_falls_asleep_is_done() {
 fn work_left_behind_by_the_last_searcher_is_done() {
     check(|| {
         let world = Arc::new(World::with(2, 2, true));
-        let workers: Vec<_> = (0..2)
-            .map(|p| {
-                let world = Arc::clone(&world);
-                thread::spawn(move || {
-                    let seat = Arc::new(Seat::new());
-                    world.processors.sit_down(&seat, p);
-                    World::work(&world, &seat, true);
-                })
-            })
-            .collect();
+        let workers: Vec<_> = (0..2).map(|p| World::start_worker(&world, p)).collect();
         World::submit(&world);
         World::submit(&world);
         for worker in workers {

@@ -341,11 +341,14 @@ impl Shared {
         steal(|| self.injector.steal_batch_and_pop(local.task_deque()))
     }
 
+    /// Whether anything lies in the queues that all threads share.
+    pub(crate) fn has_queued(&self) -> bool {
+        !self.injector.is_empty() || !self.closures.is_empty() || !self.offers.is_empty()
+    }
+
     /// Whether there is anything that an idle worker should run (Sleep 3).
     pub(crate) fn has_work(&self, local: &Local) -> bool {
-        !self.injector.is_empty()
-            || !self.closures.is_empty()
-            || !self.offers.is_empty()
+        self.has_queued()
             || local
                 .find_peer(|peer| (peer.has_tickets() || self.may_steal_tasks(peer)).then_some(()))
                 .is_some()

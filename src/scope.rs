@@ -94,16 +94,11 @@ impl OpenScope {
             while let Some(job) = self.jobs.pop() {
                 self.run(job);
             }
-            match (self.jobs.end(), local) {
-                (End::MoreJobs, _) => {}
-                (End::Over, _) => return,
-                (End::TakeOfferBack, _) => return shared.offers.take_back(self),
-                (End::Wait, Some(local)) => user_code::wait(local, || self.jobs.is_back()),
-                (End::Wait, None) => {
-                    while !self.jobs.is_back() {
-                        parker.park();
-                    }
-                }
+            match self.jobs.end() {
+                End::MoreJobs => {}
+                End::Over => return,
+                End::TakeOfferBack => return shared.offers.take_back(self),
+                End::Wait => user_code::wait_on(local, parker, || self.jobs.is_back()),
             }
         }
     }

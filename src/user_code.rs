@@ -10,6 +10,7 @@ use crate::heartbeat::Beat;
 use crate::latent::Owner;
 use crate::local::{self, Local, Role};
 use crate::os::{self, Slice};
+use crate::parker::Parker;
 use crate::processors::fence;
 use crate::task::{self, budget};
 use crate::ticket::Ticket;
@@ -137,6 +138,18 @@ pub(crate) fn wait(local: &Local, done: impl Fn() -> bool) {
     // Hand-over 4: with or without a processor, at once; without if what blocks is not over yet.
     if local.lent.get() == 0 {
         local.shared.processors.acquire(local.seat());
+    }
+}
+
+/// Waits until `done` on a thread with a state, or on one without that sleeps on `parker`.
+pub(crate) fn wait_on(local: Option<&Local>, parker: &Parker, done: impl Fn() -> bool) {
+    match local {
+        Some(local) => wait(local, done),
+        None => {
+            while !done() {
+                parker.park();
+            }
+        }
     }
 }
 

@@ -230,8 +230,7 @@ fn pass_tasks_on(shared: &Shared, remote: &Remote) {
 
 /// Whether work is queued that a free processor could begin.
 fn work_waits(shared: &Shared) -> bool {
-    let queued = !shared.closures.is_empty() || !shared.injector.is_empty() || !shared.offers.is_empty();
-    queued || shared.threads.all().iter().any(|t| t.has_tickets())
+    shared.has_queued() || shared.threads.all().iter().any(|t| t.has_tickets())
 }
 
 /// Whether there is something to guard: see the [module](self).

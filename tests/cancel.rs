@@ -208,7 +208,7 @@ fn a_closure_inside_block_on_unwinds_at_the_fork_after_it() {
 }
 
 #[test]
-fn blocking_closures_are_dropped_if_queued_and_asked_if_running() {
+fn a_blocking_closure_that_runs_is_asked() {
     at_each_size(|runtime| {
         let begun = Latch::new();
         let closure = runtime.spawn_blocking({

@@ -6,7 +6,7 @@ mod common;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 
-use common::{Drops, Latch, at_each_size, fib, panic_message};
+use common::{Drops, Latch, at_each_size, fib, nest, panic_message};
 
 /// Sums a slice, forking down to single elements.
 fn sum(values: &[u64]) -> u64 {
@@ -193,14 +193,6 @@ fn a_lock_held_across_join_deadlocks_nobody() {
 #[test]
 fn closures_wait_for_closures_that_have_not_begun() {
     at_each_size(|runtime| {
-        fn nest(handle: beat::Handle, depth: u32) -> u32 {
-            if depth == 0 {
-                return 0;
-            }
-            let inner = handle.clone();
-            let below = handle.spawn_blocking_parallel(move || nest(inner, depth - 1));
-            handle.block_on(below).unwrap() + 1
-        }
         let handle = runtime.handle().clone();
         // Deeper than threads are started at once.
         let closure = runtime.spawn_blocking_parallel(move || nest(handle, 200));

@@ -18,7 +18,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use beat::{Handle, Runtime};
-use common::{Gate, Latch, fib};
+use common::{Gate, Latch, fib, nest};
 
 /// How long a round may take on the worst of machines.
 const HUNG: Duration = Duration::from_secs(120);
@@ -124,14 +124,9 @@ fn block_on_in_both_halves_of_a_join_in_a_closure_in_a_task() {
 
 #[test]
 fn closures_a_hundred_deep_wait_for_closures_not_yet_begun() {
-    fn nest(depth: u32) -> u32 {
-        if depth == 0 {
-            return 0;
-        }
-        let below = beat::spawn_blocking_parallel(move || nest(depth - 1));
-        Handle::current().block_on(below).unwrap() + 1
-    }
-    rounds("closures a hundred deep", FEW, |runtime| assert_eq!(run(runtime, || nest(100)), 100));
+    rounds("closures a hundred deep", FEW, |runtime| {
+        assert_eq!(run(runtime, || nest(Handle::current(), 100)), 100);
+    });
 }
 
 #[test]

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use beat::Runtime;
-use common::{Gate, Latch, fib, within};
+use common::{Gate, Latch, fib, nest, within};
 
 /// More than the limit leaves.
 const STACK: usize = 1 << 30;
@@ -49,16 +49,6 @@ fn refused_threads() {
     for workers in [1, 2] {
         a_hand_over_without_a_thread_loses_nothing(workers);
     }
-}
-
-/// Each waits for the next, which has not begun: every level takes a thread.
-fn nest(handle: beat::Handle, depth: u32) -> u32 {
-    if depth == 0 {
-        return 0;
-    }
-    let inner = handle.clone();
-    let below = handle.spawn_blocking_parallel(move || nest(inner, depth - 1));
-    handle.block_on(below).unwrap() + 1
 }
 
 fn a_hand_over_without_a_thread_loses_nothing(workers: usize) {

@@ -217,19 +217,23 @@ fn tasks_published_while_nobody_serves_are_run_on_duty() {
     });
 }
 
-/// The submitter may have found the thread serving, which is on its way into a closure.
+/// A task is published while the last serving thread, which the submitter may find serving, begins to compute.
+fn published_on_the_way_into_a_closure(world: &Arc<World>, seat: &Seat) {
+    let submitter = thread::spawn({
+        let world = Arc::clone(world);
+        move || World::submit(&world)
+    });
+    world.processors.begin_computing(seat);
+    World::cover(world);
+    submitter.join().unwrap();
+    world.end();
+}
+
 #[test]
 fn a_task_published_while_the_last_serving_thread_begins_to_compute_is_run() {
     check(|| {
         let (world, seat) = World::serving(1);
-        let submitter = thread::spawn({
-            let world = Arc::clone(&world);
-            move || World::submit(&world)
-        });
-        world.processors.begin_computing(&seat);
-        World::cover(&world);
-        submitter.join().unwrap();
-        world.end();
+        published_on_the_way_into_a_closure(&world, &seat);
     });
 }
 
@@ -239,14 +243,7 @@ fn a_task_published_then_is_run_though_the_driver_is_covered() {
     check(|| {
         let (world, seat) = World::serving(1);
         World::send(&world, Cover::Duty);
-        let submitter = thread::spawn({
-            let world = Arc::clone(&world);
-            move || World::submit(&world)
-        });
-        world.processors.begin_computing(&seat);
-        World::cover(&world);
-        submitter.join().unwrap();
-        world.end();
+        published_on_the_way_into_a_closure(&world, &seat);
     });
 }
 

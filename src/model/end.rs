@@ -35,14 +35,7 @@ fn a_task_spawned_while_the_runtime_closes_is_dropped_by_somebody() {
 fn a_thread_that_falls_asleep_while_the_runtime_closes_ends() {
     check(|| {
         let world = World::new(1, 1);
-        let worker = thread::spawn({
-            let world = Arc::clone(&world);
-            move || {
-                let seat = Arc::new(Seat::new());
-                world.processors.sit_down(&seat, 0);
-                World::work(&world, &seat, true);
-            }
-        });
+        let worker = World::start_worker(&world, 0);
         world.close();
         worker.join().unwrap();
     });

@@ -84,14 +84,7 @@ pub(crate) fn block_on<F: Future>(shared: &Arc<Shared>, future: F) -> F::Output 
             if unparker.take() {
                 continue;
             }
-            match own {
-                Some(own) => user_code::wait(own, || unparker.take()),
-                None => {
-                    while !unparker.take() {
-                        unparker.parker.park();
-                    }
-                }
-            }
+            user_code::wait_on(own, &unparker.parker, || unparker.take());
         }
     })
 }

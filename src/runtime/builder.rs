@@ -100,7 +100,8 @@ impl Builder {
 
     /// How long one poll of a task may last before awaiting a [`JoinHandle`](crate::JoinHandle), or
     /// [`consume_budget`](crate::task::consume_budget), yields even if there is nothing to wait for. It counts
-    /// from the sixteenth such operation on. Zero: at every sixteenth. Default: 500 µs. tokio's own budget, 128 operations a poll, applies besides.
+    /// from the sixteenth such operation on. Zero: at every sixteenth. Default: 500 µs. tokio's own budget,
+    /// 128 operations a poll, applies besides.
     pub fn poll_budget(mut self, limit: Duration) -> Self {
         self.poll_budget = limit;
         self

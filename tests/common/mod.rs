@@ -140,6 +140,16 @@ pub fn fib(n: u64) -> u64 {
     a + b
 }
 
+/// Closures that wait for closures that have not begun: every level takes a thread.
+pub fn nest(handle: beat::Handle, depth: u32) -> u32 {
+    if depth == 0 {
+        return 0;
+    }
+    let inner = handle.clone();
+    let below = handle.spawn_blocking_parallel(move || nest(inner, depth - 1));
+    handle.block_on(below).unwrap() + 1
+}
+
 /// `f` must panic; returns the message.
 pub fn panic_message<R>(f: impl FnOnce() -> R) -> String {
     let payload = match std::panic::catch_unwind(std::panic::AssertUnwindSafe(f)) {
