@@ -51,7 +51,8 @@ impl Pool {
         }
         state.threads += 1;
         drop(state);
-        if let Err(error) = lifecycle::start_thread(shared, "blocking", shared.config.stack_size, thread_main)
+        let name = shared.config.name_of("blocking");
+        if let Err(error) = lifecycle::start_thread(shared, name, shared.config.stack_size, thread_main)
         {
             let mut state = self.state();
             state.threads -= 1;

@@ -178,6 +178,11 @@ impl<J> Jobs<J> {
         (job, if state.offered { Offer::Stays } else { Offer::Ends })
     }
 
+    /// So many jobs are away that were never queued: addressed to one processor each.
+    pub(crate) fn send_away(&self, jobs: usize) {
+        self.state.lock().away += jobs;
+    }
+
     /// Help 4.
     pub(crate) fn finish(&self) -> Unpark {
         let mut state = self.state.lock();

@@ -26,6 +26,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use crate::latent::Owner;
 use crate::local::{self, Local};
 use crate::runtime::outside;
+use crate::task::contained::Contained;
 use crate::ticket::{JobHeader, Ticket};
 
 /// How often a joiner looks before it parks: about as long as a park and an unpark take.
@@ -75,7 +76,7 @@ where
 {
     // SAFETY: used within this call only; whatever `a` or `b` install steps aside before they return.
     match unsafe { local::latent() } {
-        Some(latent) => join_here(latent, a, b),
+        Some(latent) => join_here::<false, _, _, _, _>(latent, a, b),
         // As a pair, made on this path: passed by reference one by one, both closures would have to lie in memory
         // on the other path too, at the price of store-forwarding stalls (3 ns a join).
         None => outside::join((a, b)),
@@ -148,10 +149,13 @@ impl<B, RB> StackJob<B, RB> {
         self.header.prev.set(&raw const self.header);
     }
 
-    /// The caller unwinds: pops, reclaims or waits, and drops the half or its result.
+    /// The caller unwinds: pops, reclaims or waits, and drops the half (after it has run, if `BOTH`) or its result.
     #[cold]
     #[inline(never)]
-    fn abandon(&self, latent: Owner<'_>) {
+    fn abandon<const BOTH: bool>(&self, latent: Owner<'_>)
+    where
+        B: FnOnce() -> RB,
+    {
         if std::ptr::eq(self.header.prev.get(), &raw const self.header) {
             return;
         }
@@ -161,8 +165,12 @@ impl<B, RB> StackJob<B, RB> {
             settle(latent.local(), ticket)
         };
         if reclaimed {
-            // SAFETY: popped or reclaimed, and it will not run.
-            drop(unsafe { self.take() });
+            // SAFETY: popped or reclaimed.
+            let b = unsafe { self.take() };
+            if BOTH && !crate::cancel::is_cancelled() {
+                // Its result, or its panic, goes nowhere: `a`'s is on its way.
+                drop(Contained::new(catch_unwind(AssertUnwindSafe(b))));
+            }
         } else {
             // SAFETY: done.
             drop(unsafe { self.result() });
@@ -172,22 +180,22 @@ impl<B, RB> StackJob<B, RB> {
 
 /// Settles the half if the caller unwinds. It keeps the list that the half was pushed to: user code may have left
 /// another one installed.
-struct Unwinding<'a, B, RB> {
+struct Unwinding<'a, const BOTH: bool, B: FnOnce() -> RB, RB> {
     latent: Owner<'a>,
     job: &'a StackJob<B, RB>,
 }
 
-impl<B, RB> Drop for Unwinding<'_, B, RB> {
+impl<const BOTH: bool, B: FnOnce() -> RB, RB> Drop for Unwinding<'_, BOTH, B, RB> {
     // Inlined into the landing pad, so that the guard lives in registers and a fork does not store it.
     #[inline(always)]
     fn drop(&mut self) {
-        self.job.abandon(self.latent);
+        self.job.abandon::<BOTH>(self.latent);
     }
 }
 
-/// `join` on a thread that has a state of its own.
+/// `join` on a thread that has a state of its own. `BOTH`: `b` runs also if `a` panics.
 #[inline]
-pub(crate) fn join_here<A, B, RA, RB>(latent: Owner<'_>, a: A, b: B) -> (RA, RB)
+pub(crate) fn join_here<const BOTH: bool, A, B, RA, RB>(latent: Owner<'_>, a: A, b: B) -> (RA, RB)
 where
     A: FnOnce() -> RA + Send,
     B: FnOnce() -> RB + Send,
@@ -195,7 +203,7 @@ where
     RB: Send,
 {
     let job = StackJob::new(b);
-    let unwinding = Unwinding { latent, job: &job };
+    let unwinding = Unwinding::<BOTH, _, _> { latent, job: &job };
     // SAFETY: *Frame*.
     if unsafe { latent.push((&raw const job).cast()) } {
         crate::user_code::beat(latent);

@@ -39,6 +39,11 @@
 #![cfg_attr(loom, allow(dead_code))]
 
 #[cfg(not(loom))]
+#[doc(hidden)]
+pub mod __rayon;
+#[cfg(not(loom))]
+mod addressed;
+#[cfg(not(loom))]
 mod blocking;
 #[cfg(not(loom))]
 mod cancel;

@@ -70,19 +70,18 @@ impl Lifecycle {
 /// The system refused it, or the runtime's last reference is going.
 pub(crate) fn start_thread(
     shared: &Shared,
-    name: &str,
+    name: String,
     stack_size: Option<usize>,
     body: impl FnOnce(&Arc<Shared>) + Send + 'static,
 ) -> io::Result<Thread> {
     let shared = shared.arc().ok_or_else(|| io::Error::other("the runtime is being dropped"))?;
-    let mut builder = thread::Builder::new().name(format!("{}-{name}", shared.config.thread_name));
+    let mut builder = thread::Builder::new().name(name);
     if let Some(size) = stack_size {
         builder = builder.stack_size(size);
     }
-    shared.lifecycle.roll.enter();
     // Dropped on the thread, or here if it is refused.
-    let alive = Alive(shared);
-    let spawned = builder.spawn(move || must_return("a thread of the scheduler", || body(&alive.0)))?;
+    let alive = Alive::new(shared);
+    let spawned = builder.spawn(move || alive.run(body))?;
     Ok(spawned.thread().clone())
 }
 
@@ -109,7 +108,25 @@ fn say(message: &str) {
 }
 
 /// A thread that counts as alive.
-struct Alive(Arc<Shared>);
+#[derive(Debug)]
+pub(crate) struct Alive(Arc<Shared>);
+
+impl Alive {
+    /// Before the thread is there.
+    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+        shared.lifecycle.roll.enter();
+        Self(shared)
+    }
+
+    /// On the thread.
+    pub(crate) fn run(self, body: impl FnOnce(&Arc<Shared>)) {
+        must_return("a thread of the scheduler", || body(&self.0));
+    }
+
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.0
+    }
+}
 
 impl Drop for Alive {
     fn drop(&mut self) {
@@ -240,5 +257,9 @@ fn drop_waiting_tasks(shared: &Shared) -> bool {
 }
 
 fn next_queued(shared: &Shared) -> Option<Runnable> {
-    shared.take_injected().or_else(|| shared.take_closure()).or_else(|| shared.blocking.take_queued())
+    shared
+        .take_injected()
+        .or_else(|| shared.take_closure())
+        .or_else(|| shared.addressed.pop_any())
+        .or_else(|| shared.blocking.take_queued())
 }

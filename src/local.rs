@@ -45,6 +45,8 @@ pub(crate) enum Role {
     Duty,
     /// A foreign thread inside a `join` or a `scope`: forks, and runs its own halves and jobs.
     Guest,
+    /// A user's thread that counts as one of the pool for good and never comes to a loop: forks, and keeps its processor.
+    Resident,
 }
 
 /// Where a thread is with respect to the driver.
@@ -83,7 +85,8 @@ impl Remote {
         match self.role.load(Relaxed) {
             0 => Role::Worker,
             1 => Role::Duty,
-            _ => Role::Guest,
+            2 => Role::Guest,
+            _ => Role::Resident,
         }
     }
 
@@ -113,6 +116,7 @@ impl Remote {
     pub(crate) fn may_fork(&self) -> bool {
         match self.role() {
             Role::Guest => self.epoch() % 2 == 1,
+            Role::Resident => self.has_tickets(),
             _ => self.seat.is_computing(),
         }
     }
@@ -345,6 +349,13 @@ impl Owned {
     }
 }
 
+impl Owned {
+    /// For good: the state must never be freed.
+    pub(crate) fn keep(self) {
+        std::mem::forget(self);
+    }
+}
+
 impl Drop for Owned {
     fn drop(&mut self) {
         OWN.set(ptr::null());
@@ -533,8 +544,13 @@ impl Local {
             // Asleep in the driver it has no processor, but takes the events.
             Role::Worker => self.is_parked_in_turn() || !self.remote.will_be_long(),
             Role::Duty => true,
-            Role::Guest => false,
+            Role::Guest | Role::Resident => false,
         }
+    }
+
+    /// Whether this is a thread of the pool, and no guest.
+    pub(crate) fn is_of_pool(&self) -> bool {
+        self.remote.role() != Role::Guest
     }
 
     /// Whether this thread is inside the driver: wakers and third-party code run on it now.
@@ -618,6 +634,11 @@ impl Local {
     /// Makes the state of this thread of the pool the installed one, whatever was left behind.
     pub(crate) fn reinstall(&self) {
         LATENT.set(&raw const self.remote.latent);
+    }
+
+    /// What is known better about where the item at hand comes from.
+    pub(crate) fn set_place(&self, place: usize) {
+        self.place.set(place);
     }
 
     /// User code begins on this thread, which comes from `place`.

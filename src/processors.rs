@@ -52,7 +52,25 @@
 //! The watchdog does 1–2 on behalf of a thread that sleeps in the kernel. Step 4 never waits, so a hand-over
 //! adds no edge to any waits-for graph: a thread whose wait is over can always run.
 //!
-//! Rejected: one atomic word per transition without a lock (the pair "seat and census" has to change as one,
+//! # Numbers
+//!
+//! Programs written for a fixed set of threads index arrays by the number of the thread they run on. Here the number
+//! is that of the processor, which is below the number of workers and held by one thread at a time. So that a slot is
+//! not shared while somebody uses it:
+//! 1. `claim`: a thread that asks is told the processor it holds; without one it takes an idle one, or that of a
+//!    thread in a closure which has not asked (`take_over`): that one goes on without, as after a wait;
+//! 2. from then on nobody takes the processor from it, not even the watchdog (`take_away`), until
+//! 3. the thread waits or its item of work ends (`release`, `end_computing`), or it is heard at a fork
+//!    (`forget_number`): points at which a slot could be used by another part of the program anyway.
+//!
+//! **Two threads are never told the same number at a time**: 1 to 3 happen under the lock.
+//!
+//! Rejected: the number last held (a joiner that goes on without a processor would share the slot of the thread that
+//! took its place), and numbers of threads (there are more threads than processors).
+//!
+//! # Rejected
+//!
+//! One atomic word per transition without a lock (the pair "seat and census" has to change as one,
 //! or a watchdog that takes a processor while its thread begins a closure counts it twice); parked threads that
 //! keep their processors (a resumed thread could not get one); one condition variable for all (wakes the wrong
 //! thread: the one on the right core has the warm cache and the pinned mask).
@@ -65,8 +83,10 @@ use crate::sync::{Arc, Mutex};
 /// A processor's number: from 0 up to the number of workers.
 pub(crate) type ProcessorId = u32;
 
-/// The seat word: a processor's number plus one (zero for none), and the computing bit above.
+/// The seat word: a processor's number plus one (zero for none), and two bits above.
 const COMPUTING: u32 = 1 << 31;
+/// The thread has been told which processor it holds: see [*Numbers*](self#numbers). Never without a processor.
+const NUMBERED: u32 = 1 << 30;
 
 /// A thread's place at the table: where it sleeps, and which processor it holds.
 ///
@@ -90,7 +110,14 @@ impl Seat {
     /// The processor the thread holds.
     pub(crate) fn processor(&self) -> Option<ProcessorId> {
         // Relaxed: the right to run protects no memory.
-        (self.word.load(Relaxed) & !COMPUTING).checked_sub(1)
+        (self.word.load(Relaxed) & !(COMPUTING | NUMBERED)).checked_sub(1)
+    }
+
+    /// The processor the thread holds, if it has been told and will keep it.
+    pub(crate) fn number(&self) -> Option<ProcessorId> {
+        // Relaxed: as above. The thread itself is exact: only it takes the bit back.
+        let word = self.word.load(Relaxed);
+        if word & NUMBERED == 0 { None } else { self.processor() }
     }
 
     /// Whether the thread is in a closure, or in a poll that has turned out long.
@@ -106,6 +133,13 @@ impl Seat {
         if let Some(p) = processor {
             self.home.store(p, Relaxed);
         }
+    }
+
+    /// Only under the lock.
+    fn set_numbered(&self, numbered: bool) {
+        // Relaxed: as in `set`.
+        let word = self.word.load(Relaxed) & !NUMBERED;
+        self.word.store(word | if numbered { NUMBERED } else { 0 }, Relaxed);
     }
 
     fn home(&self) -> ProcessorId {
@@ -361,6 +395,25 @@ impl Processors {
         })
     }
 
+    /// The same for processor `p`; `None` if it is not idle.
+    pub(crate) fn wake_on(&self, p: ProcessorId) -> Option<Wake> {
+        let mut lists = self.lists.lock();
+        let index = lists.idle.iter().position(|&q| q == p)?;
+        // Its own thread, or the one in the driver that guards it, or anybody.
+        let own = lists.sleepers.iter().rposition(|s| s.seat.home() == p);
+        let place = own.or_else(|| lists.sleepers.iter().rposition(|s| !s.in_driver));
+        lists.idle.remove(index);
+        self.census.fetch_add(SEARCH.wrapping_sub(IDLE), SeqCst);
+        Some(match place {
+            Some(place) => {
+                let seat = lists.sleepers.remove(place).seat;
+                seat.set(Some(p), false);
+                Wake::Unpark(seat)
+            }
+            None => Wake::Spawn(p),
+        })
+    }
+
     /// A [`Wake::Spawn`] that could not be carried out: the processor is idle again.
     pub(crate) fn undo_spawn(&self, p: ProcessorId) {
         let mut lists = self.lists.lock();
@@ -377,8 +430,12 @@ impl Processors {
     /// Hand-over 1, by the thread itself or, if it sleeps in the kernel, by the watchdog. `false` if it holds no
     /// processor.
     pub(crate) fn release(&self, seat: &Seat) -> bool {
+        self.release_if(seat, |_| true)
+    }
+
+    fn release_if(&self, seat: &Seat, may: impl FnOnce(&Seat) -> bool) -> bool {
         let mut lists = self.lists.lock();
-        let Some(p) = seat.processor() else {
+        let Some(p) = seat.processor().filter(|_| may(seat)) else {
             return false;
         };
         let computing = seat.is_computing();
@@ -389,9 +446,17 @@ impl Processors {
         true
     }
 
+    /// Hand-over 1 by the watchdog. `false` also if the thread has been told its number.
+    pub(crate) fn take_away(&self, seat: &Seat) -> bool {
+        self.release_if(seat, |seat| seat.number().is_none())
+    }
+
     /// Hand-over 4: takes an idle processor, its last one if it can be had, and says whether there was one.
     pub(crate) fn acquire(&self, seat: &Seat) -> bool {
-        let mut lists = self.lists.lock();
+        self.acquire_in(&mut self.lists.lock(), seat)
+    }
+
+    fn acquire_in(&self, lists: &mut Lists, seat: &Seat) -> bool {
         if seat.processor().is_some() {
             return true;
         }
@@ -404,6 +469,50 @@ impl Processors {
         let change = if computing { COMPUTE.wrapping_sub(IDLE) } else { 0u64.wrapping_sub(IDLE) };
         self.census.fetch_add(change, SeqCst);
         true
+    }
+
+    /// Numbers 1: the number of the processor that the thread holds, or of an idle one, which it takes.
+    pub(crate) fn claim(&self, seat: &Seat) -> Option<ProcessorId> {
+        let mut lists = self.lists.lock();
+        if !self.acquire_in(&mut lists, seat) {
+            return None;
+        }
+        seat.set_numbered(true);
+        seat.processor()
+    }
+
+    /// Numbers 1: takes the processor of a thread in a closure, which has not been told its number.
+    pub(crate) fn take_over(&self, from: &Seat, to: &Seat) -> Option<ProcessorId> {
+        let _lists = self.lists.lock();
+        let p = from.processor().filter(|_| from.is_computing() && from.number().is_none())?;
+        if to.processor().is_some() {
+            return None;
+        }
+        let computing = to.is_computing();
+        from.set(None, true);
+        to.set(Some(p), computing);
+        to.set_numbered(true);
+        if !computing {
+            self.census.fetch_sub(COMPUTE, SeqCst);
+        }
+        Some(p)
+    }
+
+    /// Numbers 3: the thread is at a fork.
+    pub(crate) fn forget_number(&self, seat: &Seat) {
+        if seat.number().is_some() {
+            let _lists = self.lists.lock();
+            seat.set_numbered(false);
+        }
+    }
+
+    /// A thread is there for good, with this processor and its number: it serves nobody else.
+    pub(crate) fn settle(&self, seat: &Seat, p: ProcessorId) {
+        let _lists = self.lists.lock();
+        seat.set(Some(p), true);
+        seat.set_numbered(true);
+        // As a thread that was started for it: it is done with its search.
+        self.census.fetch_add(COMPUTE.wrapping_sub(SEARCH), SeqCst);
     }
 
     /// The thread is in for a long stretch: from now on others see to tasks and events. `false` if it counted
@@ -423,7 +532,9 @@ impl Processors {
             return false;
         }
         let p = seat.processor();
+        let numbered = computing && seat.number().is_some();
         seat.set(p, computing);
+        seat.set_numbered(numbered);
         if p.is_some() {
             let change = if computing { COMPUTE } else { 0u64.wrapping_sub(COMPUTE) };
             self.census.fetch_add(change, SeqCst);

@@ -6,6 +6,7 @@
 //! | `injector` | ready futures | everybody else | serving threads, the duty thread |
 //! | `closures` | CPU-bound closures | everybody | serving threads |
 //! | a thread's tickets | promoted halves | the thread | thieves; the thread takes its own back |
+//! | `addressed` | closures for one processor each | everybody | that processor's holder |
 //! | `offers` | scopes with jobs to give away | everybody | serving threads |
 //!
 //! Closures are the large, outside pieces of work: one first-in-first-out queue keeps them fair. A thread that
@@ -16,13 +17,14 @@
 //! a poll instead, the [watchdog](crate::watchdog) passes its queue on.
 
 use std::io;
-use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicU32, AtomicU64};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use crossbeam_deque::Injector;
 
+use crate::addressed::Addressed;
 use crate::blocking::Pool;
 use crate::driver::{Cover, DriverSlot};
 use crate::duty::{self, Duty};
@@ -31,8 +33,8 @@ use crate::lifecycle::Lifecycle;
 use crate::local::{self, Local, Remote, Role, Threads, steal};
 use crate::metrics::{Counters, Metrics};
 use crate::os::{self, Affinity};
-use crate::processors::{Processors, Wake};
-use crate::runtime::Hook;
+use crate::processors::{ProcessorId, Processors, Seat, Wake};
+use crate::runtime::{Hook, PoolSettings};
 use crate::scope::OpenScope;
 use crate::task::Runnable;
 use crate::watchdog::Watchdog;
@@ -59,6 +61,20 @@ pub(crate) struct Config {
     pub(crate) unpinned: Option<Affinity>,
     pub(crate) on_thread_start: Option<Hook>,
     pub(crate) on_thread_stop: Option<Hook>,
+    pub(crate) pool: PoolSettings,
+}
+
+impl Config {
+    /// The name of a thread of this runtime.
+    pub(crate) fn name_of(&self, thread: &str) -> String {
+        format!("{}-{thread}", self.thread_name)
+    }
+
+    /// The name of a thread that is started for a processor.
+    pub(crate) fn name_of_worker(&self, p: ProcessorId) -> String {
+        let name = self.pool.names.get(p as usize).cloned().flatten();
+        name.unwrap_or_else(|| self.name_of(&p.to_string()))
+    }
 }
 
 impl std::fmt::Debug for Config {
@@ -79,6 +95,7 @@ pub(crate) struct Shared {
     pub(crate) threads: Threads,
     pub(crate) injector: Injector<Runnable>,
     pub(crate) closures: Injector<Runnable>,
+    pub(crate) addressed: Addressed,
     pub(crate) offers: Offers<OpenScope>,
     pub(crate) driver: DriverSlot,
     pub(crate) duty: Duty,
@@ -87,6 +104,8 @@ pub(crate) struct Shared {
     pub(crate) lifecycle: Lifecycle,
     /// The counters of threads that are gone, and of foreign ones.
     pub(crate) retired: Counters,
+    /// How many threads wait for a number (see [`processors`](crate::processors#numbers)).
+    pub(crate) numbers_wanted: AtomicU32,
     /// What a poll costs on average, in nanoseconds.
     mean_poll: AtomicU64,
     /// How many forks old the process was: its children have none of the threads.
@@ -98,6 +117,7 @@ impl Shared {
     pub(crate) fn new(config: Config, driver: DriverSlot) -> Arc<Self> {
         Arc::new_cyclic(|me| Self {
             processors: Processors::new(config.workers),
+            addressed: Addressed::new(config.workers),
             config,
             threads: Threads::default(),
             injector: Injector::new(),
@@ -109,6 +129,7 @@ impl Shared {
             blocking: Pool::default(),
             lifecycle: Lifecycle::default(),
             retired: Counters::default(),
+            numbers_wanted: AtomicU32::new(0),
             mean_poll: AtomicU64::new(FIRST_MEAN_POLL),
             forks: os::forks(),
             me: Weak::clone(me),
@@ -204,6 +225,23 @@ impl Shared {
         self.notify_submitted();
     }
 
+    /// Submit for a closure that is addressed to one processor.
+    pub(crate) fn submit_addressed(&self, p: ProcessorId, closure: Runnable) {
+        self.addressed.push(p, closure);
+        self.carry_out(self.processors.wake_on(p));
+        // Its holder may be asleep in the kernel.
+        self.watchdog.ensure(self);
+    }
+
+    /// Release, in [`addressed`](crate::addressed): a processor has become idle.
+    pub(crate) fn wake_addressed(&self) {
+        if !self.addressed.is_empty() {
+            for p in self.addressed.processors() {
+                self.carry_out(self.processors.wake_on(p));
+            }
+        }
+    }
+
     /// Submit for a scope that has jobs to give away.
     pub(crate) fn submit_offer(&self, offer: Arc<OpenScope>) {
         self.offers.push(offer);
@@ -253,7 +291,11 @@ impl Shared {
 
     /// Gives an idle processor, if there is one, to a thread.
     pub(crate) fn wake(&self) {
-        match self.processors.wake_one() {
+        self.carry_out(self.processors.wake_one());
+    }
+
+    fn carry_out(&self, wake: Option<Wake>) {
+        match wake {
             None => {}
             Some(Wake::Unpark(seat)) => self.driver.unpark(&seat.parker),
             Some(Wake::Spawn(processor)) => {
@@ -274,6 +316,9 @@ impl Shared {
     /// Beyond the soft cap threads are started one a tick of the watchdog. A hard cap would deadlock closures that
     /// wait for closures not yet begun.
     fn may_start_thread(&self) -> bool {
+        if !self.config.pool.may_grow() {
+            return false;
+        }
         self.threads.len() < self.config.workers as usize + SOFT_CAP || self.watchdog.is_current_thread()
     }
 
@@ -331,6 +376,10 @@ impl Shared {
 
     pub(crate) fn take_closure(&self) -> Option<Runnable> {
         steal(|| self.closures.steal())
+    }
+
+    pub(crate) fn addressed_to(&self, seat: &Seat) -> Option<Runnable> {
+        if self.addressed.is_empty() { None } else { self.addressed.pop(seat.processor()?) }
     }
 
     pub(crate) fn take_injected(&self) -> Option<Runnable> {
@@ -414,7 +463,7 @@ impl Shared {
     ///
     /// The system refused a thread.
     pub(crate) fn start(&self) -> io::Result<()> {
-        for processor in 0..self.config.workers {
+        for processor in self.config.pool.started_here(self.config.workers) {
             worker::start(self, Some(processor))?;
         }
         Ok(())

@@ -24,6 +24,7 @@ use crate::jobs::{End, Jobs, Offer, Offers, Order};
 use crate::lifecycle;
 use crate::local::{self, Local};
 use crate::parker::{Parker, Unpark};
+use crate::processors::ProcessorId;
 use crate::runtime::outside;
 use crate::scheduler::Shared;
 use crate::task::contained::Contained;
@@ -70,6 +71,18 @@ impl OpenScope {
         job.map(|job| TakenJob { scope: self, job })
     }
 
+    /// Sends a job to one processor. It is away from here on.
+    fn address(self: &Arc<Self>, p: ProcessorId, job: Job) {
+        self.jobs.send_away(1);
+        // SAFETY: *Open*: whoever calls is inside the scope.
+        let shared = unsafe { self.shared.as_ref() };
+        let Some(shared) = shared.arc() else { unreachable!("whoever opened the scope holds a count") };
+        let away = AddressedJob { scope: Arc::clone(self), job: Some(job), shared: Arc::clone(&shared) };
+        let site = std::panic::Location::caller();
+        // Dropped unrun by a shutdown, it comes back all the same.
+        drop(task::spawn_closure_as(&shared, task::Kind::Addressed(p), move || away.run(), site));
+    }
+
     /// Runs a job, or drops it if it is cancelled. Its panic is kept for the owner.
     fn run(self: &Arc<Self>, job: Job) {
         let result = if self.has_helpers && task::is_cancelled_here() {
@@ -85,6 +98,36 @@ impl OpenScope {
             drop(first);
             // Outside the lock: its destructor is the user's.
             drop(unwanted);
+        }
+    }
+
+    /// End, by an owner that is no thread of the runtime: its jobs run there, and it waits.
+    fn end_away(self: &Arc<Self>, shared: &Arc<Shared>, parker: &Parker) {
+        loop {
+            while let Some(job) = self.jobs.pop() {
+                let mut first = Some(job);
+                let drain = || {
+                    // SAFETY: *Open*: the owner is here.
+                    let _entered = unsafe { task::Entered::new(self.context) };
+                    let mut next = first.take();
+                    while let Some(job) = next {
+                        self.run(job);
+                        next = self.jobs.pop();
+                    }
+                };
+                // It fails if the runtime has been shut down, with the job unrun.
+                if outside::install(shared, drain).is_none()
+                    && let Some(job) = first
+                {
+                    self.run(job);
+                }
+            }
+            match self.jobs.end() {
+                End::MoreJobs => {}
+                End::Over => return,
+                End::TakeOfferBack => return shared.offers.take_back(self),
+                End::Wait => outside::lend(|| user_code::wait_on(None, parker, || self.jobs.is_back())),
+            }
         }
     }
 
@@ -134,6 +177,31 @@ impl TakenJob {
     }
 }
 
+/// A job that was sent to one processor.
+struct AddressedJob {
+    scope: Arc<OpenScope>,
+    job: Option<Job>,
+    shared: Arc<Shared>,
+}
+
+impl AddressedJob {
+    fn run(mut self) {
+        if let Some(job) = self.job.take() {
+            // SAFETY: *Open*: the scope is open until `finish`, when this is dropped.
+            let _entered = unsafe { task::Entered::new(self.scope.context) };
+            self.scope.run(job);
+        }
+    }
+}
+
+impl Drop for AddressedJob {
+    /// Help 4.
+    fn drop(&mut self) {
+        drop(Contained::new(self.job.take()));
+        self.shared.driver.finish_unpark(self.scope.jobs.finish());
+    }
+}
+
 /// A number for the code of `f`.
 fn place_of<F>(_f: &F) -> usize {
     std::any::type_name::<F>().as_ptr() as usize
@@ -155,16 +223,37 @@ fn open_on<R>(
 ) -> R {
     let new_parker = || crate::sync::Arc::new(Parker::new());
     let parker = local.map_or_else(new_parker, |local| crate::sync::Arc::clone(&local.seat().parker));
+    let has_helpers = !local.is_some_and(Local::is_in_turn);
+    run_open(shared, &parker, has_helpers, order, op, |scope| scope.end(shared, local, &parker))
+}
+
+/// Opens a scope of `shared` on a thread that is none of its workers: `op` runs here, jobs run there alone.
+fn open_away<R>(shared: &Arc<Shared>, order: Order, op: impl FnOnce(&Arc<OpenScope>) -> R) -> R {
+    outside::assert_may_wait();
+    shared.assert_not_forked();
+    // Not the thread's own: that would be unparked through the wrong runtime's driver.
+    let parker = crate::sync::Arc::new(Parker::new());
+    run_open(shared, &parker, true, order, op, |scope| scope.end_away(shared, &parker))
+}
+
+fn run_open<R>(
+    shared: &Arc<Shared>,
+    parker: &crate::sync::Arc<Parker>,
+    has_helpers: bool,
+    order: Order,
+    op: impl FnOnce(&Arc<OpenScope>) -> R,
+    end: impl FnOnce(&Arc<OpenScope>),
+) -> R {
     let scope = Arc::new(OpenScope {
-        jobs: Jobs::new(order, crate::sync::Arc::clone(&parker)),
+        jobs: Jobs::new(order, crate::sync::Arc::clone(parker)),
         shared: NonNull::from(&**shared),
         context: task::current(),
-        has_helpers: !cancel::is_shielded() && !thread::panicking() && !local.is_some_and(Local::is_in_turn),
+        has_helpers: has_helpers && !cancel::is_shielded() && !thread::panicking(),
         panic: Mutex::new(None),
     });
     let result = catch_unwind(AssertUnwindSafe(|| op(&scope)));
     // Jobs refer to the caller's frame until this returns.
-    lifecycle::must_return("a scope's end", || scope.end(shared, local, &parker));
+    lifecycle::must_return("a scope's end", || end(&scope));
     let panic = scope.panic.lock().unwrap_or_else(PoisonError::into_inner).take();
     match (result, panic) {
         (Err(payload), _) => resume_unwind(payload),
@@ -209,6 +298,27 @@ macro_rules! scopes {
                     mem::transmute::<Box<dyn FnOnce(&Arc<OpenScope>) + Send + 'scope>, Job>(job)
                 };
                 self.open.push(job);
+            }
+
+            /// Runs `f` once on each processor but `except`, with its number and how many there are, before the scope
+            /// ends.
+            pub(crate) fn broadcast<F>(&self, except: Option<ProcessorId>, f: F)
+            where
+                F: Fn(&Self, usize, usize) + Send + Sync + 'scope,
+            {
+                let f = Arc::new(f);
+                // SAFETY: *Open*: whoever calls is inside the scope.
+                let workers = unsafe { self.open.shared.as_ref() }.config.workers;
+                for p in (0..workers).filter(|&p| Some(p) != except) {
+                    let f = Arc::clone(&f);
+                    let job: Box<dyn FnOnce(&Arc<OpenScope>) + Send + 'scope> =
+                        Box::new(move |open| f(&Self::of(open), p as usize, workers as usize));
+                    // SAFETY: as in the spawn of a single job: it counts as away until it has run or been dropped.
+                    let job = unsafe {
+                        mem::transmute::<Box<dyn FnOnce(&Arc<OpenScope>) + Send + 'scope>, Job>(job)
+                    };
+                    self.open.address(p, job);
+                }
             }
         }
 
@@ -321,4 +431,24 @@ where
     F: FnOnce(&ScopeFifo<'scope>) -> R,
 {
     open(Order::OldestFirst, |open| op(&ScopeFifo::of(open)))
+}
+
+/// As [`in_place_scope`], with the workers of `shared`, whose thread the caller need not be.
+pub(crate) fn in_place_scope_of<'scope, R>(shared: &Arc<Shared>, op: impl FnOnce(&Scope<'scope>) -> R) -> R {
+    open_of(shared, Order::NewestFirst, |open| op(&Scope::of(open)))
+}
+
+/// As [`in_place_scope_fifo`], with the workers of `shared`, whose thread the caller need not be.
+pub(crate) fn in_place_scope_fifo_of<'scope, R>(
+    shared: &Arc<Shared>,
+    op: impl FnOnce(&ScopeFifo<'scope>) -> R,
+) -> R {
+    open_of(shared, Order::OldestFirst, |open| op(&ScopeFifo::of(open)))
+}
+
+fn open_of<R>(shared: &Arc<Shared>, order: Order, op: impl FnOnce(&Arc<OpenScope>) -> R) -> R {
+    local::with(|local| match local.filter(|local| shared.owns(local) && local.is_of_pool()) {
+        Some(local) => open_on(shared, Some(local), order, op),
+        None => open_away(shared, order, op),
+    })
 }

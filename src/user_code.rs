@@ -4,6 +4,7 @@
 //! All of this runs on the user's stack, under whatever locks the user holds: nothing here runs anybody else's code,
 //! and nothing here waits but for what the user waits for. Hand-over 1 to 4 are in [`processors`](crate::processors).
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::thread;
 
 use crate::heartbeat::Beat;
@@ -12,7 +13,8 @@ use crate::local::{self, Local, Role};
 use crate::os::{self, Slice};
 use crate::parker::Parker;
 use crate::processors::fence;
-use crate::task::{self, budget};
+use crate::task::contained::Contained;
+use crate::task::{self, Runnable, budget};
 use crate::ticket::Ticket;
 
 /// This worker computes until the guard is dropped.
@@ -75,6 +77,9 @@ pub(crate) fn beat(latent: Owner<'_>) {
         let may_yield = shared.duty.is_active() && heartbeat.yield_is_due(now);
         (beat, heartbeat.is_long(now), may_yield)
     });
+    if local.remote.role() != Role::Resident {
+        shared.processors.forget_number(local.seat());
+    }
     task::unwind_if_cancelled();
     if local.is_in_turn() {
         return;
@@ -114,6 +119,16 @@ pub(crate) fn count_fork() {
     }
 }
 
+/// Runs a closure on top of the caller's stack: only where the pool has no other thread for it, and its user asks for
+/// that or waits for it.
+pub(crate) fn run_here(local: &Local, closure: Runnable) {
+    if let Err(payload) = catch_unwind(AssertUnwindSafe(|| budget::without(|| closure.run()))) {
+        drop(Contained::new(payload));
+    }
+    // The closure has ended what the caller began.
+    local.shared.processors.begin_computing(local.seat());
+}
+
 /// Puts the oldest latent job on offer.
 fn promote(local: &Local) {
     let Some(job) = local.latent().take_oldest() else {
@@ -131,6 +146,12 @@ fn promote(local: &Local) {
 /// Waits inside user code until `done`, with this thread's processor handed over meanwhile.
 pub(crate) fn wait(local: &Local, done: impl Fn() -> bool) {
     debug_assert!(!local.is_in_turn(), "its parker says that it is in the driver");
+    if !local.shared.config.pool.may_grow() || local.remote.role() == Role::Resident {
+        // There may be no other thread for what is addressed to this one's processor.
+        while let Some(closure) = local.shared.addressed_to(local.seat()) {
+            run_here(local, closure);
+        }
+    }
     hand_over(local);
     while !done() {
         local.seat().parker.park();
@@ -176,8 +197,9 @@ pub(crate) fn lend<R>(local: &Local, f: impl FnOnce() -> R) -> R {
 /// Hand-over 1 and 2.
 pub(crate) fn hand_over(local: &Local) {
     // Most guests have nothing to give up.
-    let is_guest = local.remote.role() == Role::Guest;
-    if local.is_in_turn() || is_guest && local.seat().processor().is_none() {
+    let role = local.remote.role();
+    let is_guest = role == Role::Guest;
+    if local.is_in_turn() || role == Role::Resident || is_guest && local.seat().processor().is_none() {
         return;
     }
     let shared = &*local.shared;
@@ -195,6 +217,7 @@ pub(crate) fn hand_over(local: &Local) {
     }
     local.counters().hand_overs.add(1);
     let census = shared.processors.published();
+    shared.wake_addressed();
     let uncovered = census.serving() == 0 && !shared.driver.is_covered();
     let work = queued || uncovered || shared.has_work(local);
     // A joiner waits for a thief, which computes: the processor is of use to somebody who steals from it.

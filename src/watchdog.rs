@@ -18,6 +18,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::thread::{self, Thread};
 use std::time::Duration;
 
@@ -66,7 +67,7 @@ impl Watchdog {
             thread.unpark();
             return;
         }
-        match lifecycle::start_thread(shared, "watchdog", Some(STACK_SIZE), thread_main) {
+        match lifecycle::start_thread(shared, shared.config.name_of("watchdog"), Some(STACK_SIZE), thread_main) {
             Ok(started) => *thread = Some(started),
             Err(error) => {
                 self.ticking.lower();
@@ -125,6 +126,7 @@ impl Ticker {
             shared.cover();
             let waits = work_waits(shared);
             if waits {
+                shared.wake_addressed();
                 shared.wake_if_unattended();
             }
             // A processor that is idle all the same waits for a thread, and beyond the soft cap for a tick.
@@ -214,7 +216,7 @@ fn found_stuck(shared: &Shared, remote: &Arc<Remote>, still: bool) {
         return;
     }
     let asleep = still && remote.clock().is_some_and(|clock| clock.is_asleep());
-    if asleep && shared.processors.release(&remote.seat) {
+    if asleep && shared.processors.take_away(&remote.seat) {
         shared.retired.hand_overs.add_shared(1);
         fence();
         shared.wake();
@@ -230,7 +232,10 @@ fn pass_tasks_on(shared: &Shared, remote: &Remote) {
 
 /// Whether work is queued that a free processor could begin.
 fn work_waits(shared: &Shared) -> bool {
-    shared.has_queued() || shared.threads.all().iter().any(|t| t.has_tickets())
+    shared.has_queued()
+        || !shared.addressed.is_empty()
+        || shared.numbers_wanted.load(Relaxed) > 0
+        || shared.threads.all().iter().any(|t| t.has_tickets())
 }
 
 /// Whether there is something to guard: see the [module](self).

@@ -8,7 +8,8 @@
 //! 3. the injector;
 //! 4. halves of joins and jobs of scopes on offer: work that was begun is finished before more is begun;
 //! 5. closures;
-//! 6. tasks of others who will not see to them soon;
+//! 6. tasks of others who will not see to them soon; closures addressed to its processor (these also every
+//!    [`TICK`]th time);
 //! 7. if somebody forks: ask, and look again for some [`SEARCH`] nanoseconds; then sleep.
 //!
 //! A thread that has lost its processor finishes what it is doing and starts nothing new until it has one.
@@ -89,12 +90,13 @@ enum Rested {
 ///
 /// See [`lifecycle::start_thread`].
 pub(crate) fn start(shared: &Shared, processor: Option<ProcessorId>) -> io::Result<()> {
-    let name = processor.map_or_else(|| "duty".into(), |p| p.to_string());
+    let config = &shared.config;
+    let name = processor.map_or_else(|| config.name_of("duty"), |p| config.name_of_worker(p));
     let size = shared.config.stack_size;
-    lifecycle::start_thread(shared, &name, size, move |shared| thread_main(shared, processor)).map(drop)
+    lifecycle::start_thread(shared, name, size, move |shared| thread_main(shared, processor)).map(drop)
 }
 
-fn thread_main(shared: &Arc<Shared>, processor: Option<ProcessorId>) {
+pub(crate) fn thread_main(shared: &Arc<Shared>, processor: Option<ProcessorId>) {
     let role = if processor.is_some() { Role::Worker } else { Role::Duty };
     let local = Local::new(Arc::clone(shared), role);
     // SAFETY: `local` is boxed, belongs to this thread and is dropped after the guard.
@@ -222,7 +224,12 @@ impl<'a> Worker<'a> {
         if let Some(task) = self.take_injected_batch() {
             return Some(Work::Task(task));
         }
-        self.next_foreign()
+        if tick % TICK == TICK / 3
+            && let Some(closure) = self.take_addressed()
+        {
+            return Some(Work::Closure(closure));
+        }
+        self.next_foreign().or_else(|| self.take_addressed().map(Work::Closure))
     }
 
     /// Point 3.
@@ -289,6 +296,11 @@ impl<'a> Worker<'a> {
             self.local.counters().tasks_stolen.add(1);
         }
         stolen.map(Work::Task)
+    }
+
+    /// Point 6.
+    fn take_addressed(&self) -> Option<Runnable> {
+        self.shared.addressed_to(self.local.seat())
     }
 
     fn steal_half(&self) -> Option<Claim> {
@@ -511,6 +523,7 @@ impl<'a> Worker<'a> {
 
 impl processors::Sleeper for Worker<'_> {
     fn has_work(&self) -> bool {
+        self.shared.wake_addressed();
         self.shared.has_work(self.local)
     }
 
@@ -534,6 +547,7 @@ impl processors::Sleeper for Worker<'_> {
         if self.local.flush_tasks() {
             self.shared.notify_injected();
         }
+        self.shared.wake_addressed();
         if self.shared.has_work(self.local) {
             self.shared.wake_if_unattended();
         }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use super::{Handle, Hook, Runtime};
+use super::{Handle, Hook, PoolSettings, Runtime};
 use crate::driver::plain::PlainDriver;
 use crate::driver::{Driver, DriverKind, DriverSlot};
 use crate::lifecycle;
@@ -54,6 +54,7 @@ pub struct Builder {
     on_thread_start: Option<Hook>,
     on_thread_stop: Option<Hook>,
     global: bool,
+    pool: PoolSettings,
 }
 
 impl Builder {
@@ -69,6 +70,7 @@ impl Builder {
             on_thread_start: None,
             on_thread_stop: None,
             global: false,
+            pool: PoolSettings::default(),
         }
     }
 
@@ -138,6 +140,12 @@ impl Builder {
         self
     }
 
+    /// The runtime will stand for a pool of another library.
+    pub(crate) fn pool(mut self, pool: PoolSettings) -> Self {
+        self.pool = pool;
+        self
+    }
+
     /// Starts the runtime.
     ///
     /// # Errors
@@ -203,6 +211,7 @@ impl Builder {
             pins,
             on_thread_start: self.on_thread_start,
             on_thread_stop: self.on_thread_stop,
+            pool: self.pool,
         })
     }
 

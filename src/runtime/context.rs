@@ -60,6 +60,11 @@ impl std::fmt::Debug for Entered {
     }
 }
 
+/// The thread is not the runtime's any more, though it goes on.
+pub(crate) fn disown_thread() {
+    MAKER.set(0);
+}
+
 /// Whether this thread was made by `shared`, and hence must not wait for its end.
 pub(crate) fn is_own_thread(shared: &Shared) -> bool {
     MAKER.get() == std::ptr::from_ref(shared) as usize

@@ -41,6 +41,26 @@ pub(crate) fn get_or_start() -> Arc<Shared> {
     }
 }
 
+/// The global runtime, if there is one.
+pub(crate) fn get() -> Option<Arc<Shared>> {
+    match &*GLOBAL.lock() {
+        Global::Main(shared) => Some(Arc::clone(shared)),
+        Global::Lazy(runtime) => Some(Arc::clone(&runtime.handle().shared)),
+        Global::Nobody => None,
+    }
+}
+
+/// Builds the global runtime; `None` if there is one.
+pub(crate) fn build_first(builder: Builder) -> Option<std::io::Result<Arc<Shared>>> {
+    let mut global = GLOBAL.lock();
+    matches!(*global, Global::Nobody).then(|| {
+        let runtime = builder.global(true).build()?;
+        let shared = Arc::clone(&runtime.handle().shared);
+        *global = Global::Lazy(runtime);
+        Ok(shared)
+    })
+}
+
 /// Builds a runtime, which becomes the global one if there is none; the guard ends that.
 pub(crate) fn build(builder: Builder) -> std::io::Result<(Runtime, Option<Registered>)> {
     let mut global = GLOBAL.lock();

@@ -51,6 +51,7 @@ use async_task::{Builder, ScheduleInfo, WithInfo};
 
 use crate::cancel::Cancelled;
 use crate::local;
+use crate::processors::ProcessorId;
 use crate::scheduler::Shared;
 use contained::Contained;
 
@@ -67,6 +68,8 @@ pub(crate) enum Kind {
     Future,
     /// A CPU-bound closure: the queue of closures.
     Closure,
+    /// The same for one processor: its queue.
+    Addressed(ProcessorId),
     /// A closure that may block: a thread of the blocking pool.
     Blocking,
 }
@@ -299,6 +302,7 @@ fn schedule(runnable: Runnable, info: ScheduleInfo) {
     match kind {
         Kind::Future => shared.schedule(runnable, info.woken_while_running),
         Kind::Closure => shared.submit_closure(runnable),
+        Kind::Addressed(p) => shared.submit_addressed(p, runnable),
         Kind::Blocking => shared.submit_blocking(runnable),
     }
     drop(reference);
@@ -329,12 +333,26 @@ where
     F: FnOnce() -> R + Send + 'static,
     R: Send + 'static,
 {
+    spawn_closure_as(shared, Kind::Closure, f, site)
+}
+
+/// The same for a closure that may be addressed to one processor.
+pub(crate) fn spawn_closure_as<F, R>(
+    shared: &Arc<Shared>,
+    kind: Kind,
+    f: F,
+    site: &'static Location<'static>,
+) -> JoinHandle<R>
+where
+    F: FnOnce() -> R + Send + 'static,
+    R: Send + 'static,
+{
     let body = move || {
         // Dropped before the handle is told, so that what the handle wakes runs on this thread next.
         let _computing = crate::user_code::Computing::begin();
         f()
     };
-    spawn(shared, Kind::Closure, ClosureFuture(Some(body)), site)
+    spawn(shared, kind, ClosureFuture(Some(body)), site)
 }
 
 /// Spawns a closure that may block: it runs on a thread of the blocking pool.
