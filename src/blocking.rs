@@ -52,8 +52,7 @@ impl Pool {
         state.threads += 1;
         drop(state);
         let name = shared.config.name_of("blocking");
-        if let Err(error) = lifecycle::start_thread(shared, name, shared.config.stack_size, thread_main)
-        {
+        if let Err(error) = lifecycle::start_thread(shared, name, shared.config.stack_size, thread_main) {
             let mut state = self.state();
             state.threads -= 1;
             // Nobody would come for them: their handles say that they were cancelled.

@@ -21,6 +21,11 @@
 //! somebody woken for it, one for each that is idle or looks for work. Of a place that is not known yet the best is
 //! hoped.
 
+//!
+//! *Loops that do not fork inside.* Loops of rayon's fork a few times and then run long leaves, during which nobody is
+//! heard: halves that are latent then are out of reach, also for a thread that becomes idle only later. So an item whose
+//! first fork is one of rayon's is *published*: its first [`PUBLISHED`] forks go on offer whoever is idle.
+
 use std::cell::Cell;
 use std::time::Duration;
 
@@ -42,6 +47,8 @@ const LOOKS_PER_PERIOD: u64 = 4;
 const FIRST_WAKE: u64 = 20_000;
 /// How long items of work from one place must last for the next one to be eager, in ns: some wake-ups' worth.
 const LONG: u64 = 40_000;
+/// How many forks of a published item go on offer: a path down the tree into which rayon splits a loop, and half of it.
+const PUBLISHED: u32 = 8;
 /// How long a region must have lasted before it gives work to a thread that searches, in ns.
 const FIRST_GIFT: u64 = 2_000;
 
@@ -57,6 +64,8 @@ pub(crate) struct Heartbeat {
     countdown: u64,
     /// How many forks of an eager item have still to be put on offer.
     eager: u32,
+    /// How many of a published item.
+    published: u32,
 }
 
 /// What a look at the clock decided.
@@ -66,6 +75,8 @@ pub(crate) enum Beat {
     Nothing,
     /// Put the oldest latent job on offer for those who search.
     Promote,
+    /// Put it on offer for whoever comes by.
+    Publish,
     /// Put it on offer unless there is one, and wake a sleeping thread if none is about.
     PromoteAndWake,
     /// Put it on offer beside others, and wake one more thread.
@@ -82,12 +93,14 @@ impl Heartbeat {
             last_yield: 0,
             countdown: SECOND,
             eager: 0,
+            published: 0,
         }
     }
 
     /// A new item of work has begun; the look that follows is its first. `expected`: how long it may last, in ns.
-    pub(crate) fn begin_item(&mut self, expected: u64, census: Census) {
+    pub(crate) fn begin_item(&mut self, expected: u64, census: Census, publish: bool) {
         self.start = None;
+        self.published = if publish { PUBLISHED } else { 0 };
         self.eager = if expected >= LONG { helpers(census) } else { 0 };
     }
 
@@ -101,6 +114,8 @@ impl Heartbeat {
                 SECOND
             }
             Some(_) if asked => self.countdown,
+            // The forks on the way down to the first leaf say nothing about how long the leaves are.
+            Some(_) if self.published > 0 => SECOND,
             Some(_) => {
                 let elapsed = now.saturating_sub(self.last_look).max(1);
                 (self.countdown.saturating_mul(wanted) / elapsed).clamp(1, self.countdown * GROWTH)
@@ -109,7 +124,7 @@ impl Heartbeat {
         self.last_look = now;
         self.countdown = next.min(LONGEST);
         // An eager item looks at each fork.
-        if self.eager > 0 { 0 } else { self.countdown as i32 }
+        if self.eager + self.published > 0 { 0 } else { self.countdown as i32 }
     }
 
     /// How long the item of work has lasted, as far as it is known.
@@ -134,6 +149,7 @@ impl Heartbeat {
     /// Nothing may be put on offer here: an eager item need not look at each fork for it.
     pub(crate) fn calm(&mut self) {
         self.eager = 0;
+        self.published = 0;
     }
 
     /// Decides at `now`. `offered`: an earlier offer of this thread still waits for a taker.
@@ -142,9 +158,15 @@ impl Heartbeat {
             if helpers(census) > 0 {
                 self.eager -= 1;
                 self.last_promotion = now;
+                self.published = self.published.saturating_sub(1);
                 return Beat::Spread;
             }
-            self.calm();
+            self.eager = 0;
+        }
+        if self.published > 0 {
+            self.published -= 1;
+            self.last_promotion = now;
+            return Beat::Publish;
         }
         let age = self.age(now);
         let since = now.saturating_sub(self.last_promotion);
@@ -235,19 +257,31 @@ mod tests {
     #[test]
     fn an_eager_item_spreads_to_all_who_are_idle_and_then_beats_as_any_other() {
         let mut beat = Heartbeat::new(Duration::from_micros(100));
-        beat.begin_item(LONG, census(1, 1));
+        beat.begin_item(LONG, census(1, 1), false);
         assert_eq!(beat.look(1_000_000, false), 0);
         assert_eq!(beat.decide(1_000_000, census(2, 0), false), Beat::Spread);
         assert_eq!(beat.decide(1_000_001, census(1, 1), true), Beat::Spread);
         assert_eq!(beat.decide(1_000_002, census(1, 0), false), Beat::Nothing);
         assert!(beat.look(1_000_003, false) > 0);
         // Somebody else has taken them meanwhile.
-        beat.begin_item(LONG, census(2, 0));
+        beat.begin_item(LONG, census(2, 0), false);
         beat.look(2_000_000, false);
         assert_eq!(beat.decide(2_000_000, census(0, 0), false), Beat::Nothing);
-        beat.begin_item(LONG - 1, census(2, 0));
+        beat.begin_item(LONG - 1, census(2, 0), false);
         beat.look(3_000_000, false);
         assert_eq!(beat.decide(3_000_000, census(2, 0), false), Beat::Nothing);
+    }
+
+    #[test]
+    fn a_published_item_offers_its_first_forks_whoever_is_idle() {
+        let mut beat = Heartbeat::new(Duration::from_micros(100));
+        beat.begin_item(1, census(0, 0), true);
+        for fork in 0..u64::from(PUBLISHED) {
+            assert_eq!(beat.look(1_000_000 + fork, false), 0);
+            assert_eq!(beat.decide(1_000_000 + fork, census(0, 0), fork > 0), Beat::Publish);
+        }
+        assert!(beat.look(1_000_100, false) > 0);
+        assert_eq!(beat.decide(1_000_100, census(0, 0), true), Beat::Nothing);
     }
 
     #[test]

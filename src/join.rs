@@ -193,7 +193,7 @@ impl<const BOTH: bool, B: FnOnce() -> RB, RB> Drop for Unwinding<'_, BOTH, B, RB
     }
 }
 
-/// `join` on a thread that has a state of its own. `BOTH`: `b` runs also if `a` panics.
+/// `join` on a thread that has a state of its own. `BOTH`, for rayon: `b` runs also if `a` panics, and the fork may be published.
 #[inline]
 pub(crate) fn join_here<const BOTH: bool, A, B, RA, RB>(latent: Owner<'_>, a: A, b: B) -> (RA, RB)
 where
@@ -206,7 +206,11 @@ where
     let unwinding = Unwinding::<BOTH, _, _> { latent, job: &job };
     // SAFETY: *Frame*.
     if unsafe { latent.push((&raw const job).cast()) } {
-        crate::user_code::beat(latent);
+        if BOTH {
+            crate::user_code::beat_publishing(latent);
+        } else {
+            crate::user_code::beat(latent);
+        }
     }
     let ra = a();
     if latent.pop(&job.header) {

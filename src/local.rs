@@ -425,10 +425,16 @@ impl Local {
     }
 
     /// A look at the clock: sets the countdown anew, then lets `decide` use the heartbeat.
-    pub(crate) fn look<R>(&self, now: u64, census: Census, decide: impl FnOnce(&mut Heartbeat) -> R) -> R {
+    pub(crate) fn look<R>(
+        &self,
+        now: u64,
+        census: Census,
+        publish: bool,
+        decide: impl FnOnce(&mut Heartbeat) -> R,
+    ) -> R {
         let mut heartbeat = self.heartbeat.get();
         if self.item_is_new.replace(false) {
-            heartbeat.begin_item(self.lengths.expected(self.place.get()), census);
+            heartbeat.begin_item(self.lengths.expected(self.place.get()), census, publish);
         }
         let latent = self.latent();
         latent.set_countdown(heartbeat.look(now, latent.is_asked()));

@@ -60,12 +60,27 @@ fn begin_computing(local: &Local) {
 #[cold]
 #[inline(never)]
 pub(crate) fn beat(latent: Owner<'_>) {
+    beat_at(latent, false);
+}
+
+/// The same at a fork of rayon's (see [`heartbeat`](crate::heartbeat)).
+///
+/// # Panics
+///
+/// As [`beat`].
+#[cold]
+#[inline(never)]
+pub(crate) fn beat_publishing(latent: Owner<'_>) {
+    beat_at(latent, true);
+}
+
+fn beat_at(latent: Owner<'_>, publish: bool) {
     let local = latent.local();
     let shared = &*local.shared;
     let now = os::now();
     let census = shared.processors.census();
     let offered = local.has_open_ticket();
-    let (beat, is_long, may_yield) = local.look(now, census, |heartbeat| {
+    let (beat, is_long, may_yield) = local.look(now, census, publish, |heartbeat| {
         // A shielded or unwinding thread offers nothing: a cancellation must not unwind into it from a thief.
         let may_offer = !local.is_in_turn() && !crate::cancel::is_shielded() && !thread::panicking();
         let beat = if may_offer && !local.latent().is_empty() {
@@ -89,7 +104,7 @@ pub(crate) fn beat(latent: Owner<'_>) {
         begin_computing(local);
     }
     if beat != Beat::Nothing {
-        if !offered || beat == Beat::Spread {
+        if !offered || matches!(beat, Beat::Spread | Beat::Publish) {
             promote(local);
         }
         // Submit 2 and 3 for a ticket.
@@ -97,7 +112,9 @@ pub(crate) fn beat(latent: Owner<'_>) {
         match beat {
             Beat::PromoteAndWake => shared.wake_if_unattended(),
             Beat::Spread => shared.wake(),
-            Beat::Promote | Beat::Nothing => {}
+            // Those who sleep are worth waking only if it lasts.
+            Beat::Publish if census.idle > 0 => shared.watchdog.ensure(shared),
+            Beat::Publish | Beat::Promote | Beat::Nothing => {}
         }
     }
     if may_yield && local.remote.role() != Role::Duty {

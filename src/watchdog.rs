@@ -67,7 +67,12 @@ impl Watchdog {
             thread.unpark();
             return;
         }
-        match lifecycle::start_thread(shared, shared.config.name_of("watchdog"), Some(STACK_SIZE), thread_main) {
+        match lifecycle::start_thread(
+            shared,
+            shared.config.name_of("watchdog"),
+            Some(STACK_SIZE),
+            thread_main,
+        ) {
             Ok(started) => *thread = Some(started),
             Err(error) => {
                 self.ticking.lower();

@@ -6,8 +6,8 @@ pub(crate) mod context;
 pub(crate) mod global;
 mod handle;
 mod in_place;
-mod pool;
 pub(crate) mod outside;
+mod pool;
 
 pub use builder::{Builder, Pinning};
 pub use handle::{EnterGuard, Handle, NoCurrentRuntime};

@@ -12,8 +12,8 @@ use std::mem;
 use std::panic::{Location, resume_unwind};
 use std::sync::Arc;
 
-use super::context;
 use super::block_on::block_on;
+use super::context;
 use crate::join::join_here;
 use crate::lifecycle;
 use crate::local::{self, InRegion, Local, Role};

@@ -5,10 +5,10 @@ use std::fmt;
 use beat::{__rayon, Handle};
 
 use crate::broadcast::{BroadcastContext, broadcast_in, spawn_broadcast_in};
+use crate::join;
 use crate::pool::Use;
 use crate::scope::{Scope, ScopeFifo, in_place_scope_fifo_in, in_place_scope_in, scope_fifo_in, scope_in};
 use crate::spawn::spawn_in;
-use crate::join;
 
 /// A pool of threads: a Beat runtime of its own, without I/O. Made by a
 /// [`ThreadPoolBuilder`](crate::ThreadPoolBuilder).
