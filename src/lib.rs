@@ -27,13 +27,13 @@
 //!
 //! 1. `sync`: std or loom. `parker`: putting one thread to sleep.
 //! 2. `processors`: who may run; sleep, submit and hand-over, with their proofs.
-//! 3. `ticket`, `heartbeat`, `latent`, `join`: fork-join. `jobs`, `scope`: many jobs that borrow.
+//! 3. `ticket`, `heartbeat`, `latent`, `join`: fork-join. `jobs`, `scope`: many jobs that borrow. `iter`: loops.
 //! 4. `driver`, `duty`: where threads park, and who serves events while all workers compute.
 //! 5. `task`: futures and closures as heap objects. `cancel`.
 //! 6. `local`, `scheduler`, `worker`, `user_code`, `ticking`, `watchdog`, `blocking`: a thread's state, what threads
 //!    share, their loop, what they do inside user code, and who watches over it.
 //! 7. `runtime`, `roll`, `lifecycle`: making, using and ending it all. `metrics`. `os`.
-//! 8. `hyper`, `serve`: HTTP on it. `model`: the loom models.
+//! 8. `hyper`, `serve`: HTTP on it. `addressed`, `__rayon`: what rayon's programs need. `model`: the loom models.
 
 // The models use a part of each protocol's vocabulary.
 #![cfg_attr(loom, allow(dead_code))]
@@ -53,6 +53,8 @@ mod duty;
 mod heartbeat;
 #[cfg(all(feature = "hyper", not(loom)))]
 pub mod hyper;
+#[cfg(all(feature = "rayon", not(loom)))]
+pub mod iter;
 mod jobs;
 #[cfg(not(loom))]
 mod join;

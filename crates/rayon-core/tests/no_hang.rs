@@ -3,6 +3,7 @@
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::thread;
 
 use rayon::prelude::*;
 use rayon_core::{ThreadPool, ThreadPoolBuilder};
@@ -52,20 +53,19 @@ fn a_cell_initialised_by_par_iter() {
     });
 }
 
-/// How much of a stack the deepest point of a program takes.
+/// How much of the stack of the thread it began on the deepest point of a program takes.
 struct Depth {
     deepest: AtomicUsize,
+    top: usize,
+    thread: thread::ThreadId,
 }
 
 impl Depth {
     #[inline(never)]
-    fn look(&self, above: usize) {
+    fn look(&self) {
         let here = 0_u8;
-        let here = std::ptr::from_ref(&here) as usize;
-        // On other threads the distance says nothing: such a piece began at the bottom of a stack.
-        let used = above.saturating_sub(here);
-        if used < 1 << 22 {
-            self.deepest.fetch_max(used, Relaxed);
+        if thread::current().id() == self.thread {
+            self.deepest.fetch_max(self.top.abs_diff(std::ptr::from_ref(&here) as usize), Relaxed);
         }
     }
 }
@@ -98,24 +98,26 @@ fn inner_loops_do_not_pile_up_outer_jobs() {
 /// rayon#1174: `par_iter` nested in `par_iter`, each level under a lock of its own.
 #[test]
 fn deep_nesting_under_locks() {
-    fn level(locks: &[Mutex<usize>], depth: &Depth, top: usize) {
-        depth.look(top);
+    fn level(locks: &[Mutex<usize>], depth: &Depth) {
+        depth.look();
         let Some((lock, inner)) = locks.split_first() else { return };
         (0..2).into_par_iter().for_each(|_| {
             let mut count = lock.lock().unwrap();
             *count += 1;
-            level(inner, depth, top);
+            level(inner, depth);
         });
     }
     on_one_and_two(|pool| {
         let locks: [Mutex<usize>; 5] = Default::default();
-        let depth = Depth { deepest: AtomicUsize::new(0) };
-        pool.install(|| {
-            let top = 0_u8;
-            level(&locks, &depth, std::ptr::from_ref(&top) as usize);
+        let deepest = pool.install(|| {
+            let here = 0_u8;
+            let top = std::ptr::from_ref(&here) as usize;
+            let depth = Depth { deepest: AtomicUsize::new(0), top, thread: thread::current().id() };
+            level(&locks, &depth);
+            depth.deepest.into_inner()
         });
         let counts = locks.map(|lock| lock.into_inner().unwrap());
         assert_eq!(counts, [2, 4, 8, 16, 32]);
-        assert!(depth.deepest.into_inner() < 200_000, "the stack has grown beyond the program's own nesting");
+        assert!(deepest < 200_000, "the stack has grown beyond the program's own nesting");
     });
 }

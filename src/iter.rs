@@ -1,0 +1,292 @@
+//! Parallel iterators: rayon's adaptors and consumers, driven by Beat (feature `rayon`).
+//!
+//! [`on_beat`](OnBeat::on_beat) on an indexed iterator of rayon's has what comes after it run by [`join`](crate::join()),
+//! on the workers of the current Beat runtime, where light futures stay prompt and a cancelled closure leaves its loops.
+//! There is no `with_min_len` to tune.
+//!
+//! ```
+//! use beat::iter::OnBeat;
+//! use rayon::prelude::*;
+//!
+//! let (a, b) = (vec![1.0; 1000], vec![2.0; 1000]);
+//! let dot: f64 = a.par_iter().zip(&b).on_beat().map(|(x, y)| x * y).sum();
+//! assert_eq!(dot, 2000.0);
+//! ```
+//!
+//! Put it behind the last adaptor that needs an index (`zip`, `enumerate`, `rev`, `chunks`, `take`…), for those drive
+//! what is before them by rayon's own means. What needs none (`map`, `filter`, `fold`, `flat_map_iter`…) may come
+//! before or after it. The inner iterators of `flat_map` run as they are: on rayon, without an `on_beat` of their own.
+//!
+//! # How it splits
+//!
+//! The loop is halved by `join` down to *blocks*, which run in sequence. A half that nobody takes costs some
+//! nanoseconds; it is given away, the largest first, when a beat finds somebody idle (see
+//! [Beat's `join`](crate::join())). The first blocks are short, and the next ones grow, up the tree of halves, until
+//! one takes some microseconds: then the halves cost nothing to speak of, and the thread is heard often enough. A block
+//! is at most a sixteenth of what each worker would have of the loop, so that a loop whose cost lies in
+//! a few of its elements is shared too. Nothing is allocated but what the consumer allocates for each half.
+//!
+//! Sources: lazy binary splitting (Tzannes et al., PPoPP 2010), heartbeat scheduling (Acar et al., PLDI 2018), and
+//! rayon's plumbing.
+
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering::Relaxed;
+
+use rayon::iter::plumbing::{Consumer, Folder, Producer, ProducerCallback, Reducer, UnindexedConsumer};
+use rayon::iter::{
+    IndexedParallelIterator, IntoParallelIterator, IntoParallelRefIterator, IntoParallelRefMutIterator,
+    ParallelIterator,
+};
+
+use crate::join::join;
+use crate::os;
+use crate::runtime::context;
+
+/// How long a block should take, in nanoseconds: many forks' worth, and a small part of a heartbeat.
+const BLOCK: u64 = 8_000;
+/// How many elements the first blocks have.
+const FIRST: usize = 64;
+/// How many blocks a loop has at least for each worker.
+const PARTS: usize = 16;
+
+/// `on_beat`, for every indexed iterator of rayon's.
+pub trait OnBeat: IndexedParallelIterator {
+    /// Has Beat drive this iterator; see the [module](self).
+    ///
+    /// ```
+    /// use beat::iter::OnBeat;
+    /// use rayon::prelude::*;
+    ///
+    /// let even: Vec<u32> = (0..10_u32).into_par_iter().on_beat().filter(|n| n % 2 == 0).collect();
+    /// assert_eq!(even, [0, 2, 4, 6, 8]);
+    /// ```
+    fn on_beat(self) -> BeatIter<Self> {
+        BeatIter { base: self }
+    }
+}
+
+impl<I: IndexedParallelIterator> OnBeat for I {}
+
+/// `into_beat_iter`: short for `into_par_iter().on_beat()`.
+pub trait IntoBeatIterator: Sized + IntoParallelIterator<Iter: IndexedParallelIterator> {
+    /// A parallel iterator on Beat over what this is or refers to.
+    ///
+    /// ```
+    /// use beat::iter::IntoBeatIterator;
+    /// use rayon::prelude::*;
+    ///
+    /// assert_eq!((0..100_u64).into_beat_iter().sum::<u64>(), 4950);
+    /// ```
+    fn into_beat_iter(self) -> BeatIter<Self::Iter> {
+        self.into_par_iter().on_beat()
+    }
+}
+
+impl<T: IntoParallelIterator<Iter: IndexedParallelIterator>> IntoBeatIterator for T {}
+
+/// `beat_iter`: short for `par_iter().on_beat()`.
+pub trait BeatIterator<'a>: IntoParallelRefIterator<'a, Iter: IndexedParallelIterator> {
+    /// A parallel iterator on Beat over references.
+    ///
+    /// ```
+    /// use beat::iter::BeatIterator;
+    /// use rayon::prelude::*;
+    ///
+    /// assert_eq!(vec![3, 1, 2].beat_iter().max(), Some(&3));
+    /// ```
+    fn beat_iter(&'a self) -> BeatIter<Self::Iter> {
+        self.par_iter().on_beat()
+    }
+}
+
+impl<'a, T: ?Sized + IntoParallelRefIterator<'a, Iter: IndexedParallelIterator>> BeatIterator<'a> for T {}
+
+/// `beat_iter_mut`: short for `par_iter_mut().on_beat()`.
+pub trait BeatIteratorMut<'a>: IntoParallelRefMutIterator<'a, Iter: IndexedParallelIterator> {
+    /// A parallel iterator on Beat over exclusive references.
+    ///
+    /// ```
+    /// use beat::iter::BeatIteratorMut;
+    /// use rayon::prelude::*;
+    ///
+    /// let mut numbers = vec![1, 2, 3];
+    /// numbers.beat_iter_mut().for_each(|n| *n *= 2);
+    /// assert_eq!(numbers, [2, 4, 6]);
+    /// ```
+    fn beat_iter_mut(&'a mut self) -> BeatIter<Self::Iter> {
+        self.par_iter_mut().on_beat()
+    }
+}
+
+impl<'a, T: ?Sized + IntoParallelRefMutIterator<'a, Iter: IndexedParallelIterator>> BeatIteratorMut<'a>
+    for T
+{
+}
+
+/// A parallel iterator that Beat drives; from [`OnBeat::on_beat`].
+#[derive(Clone, Debug)]
+#[must_use = "iterators are lazy and do nothing unless consumed"]
+pub struct BeatIter<I> {
+    base: I,
+}
+
+impl<I: IndexedParallelIterator> ParallelIterator for BeatIter<I> {
+    type Item = I::Item;
+
+    fn drive_unindexed<C: UnindexedConsumer<Self::Item>>(self, consumer: C) -> C::Result {
+        self.drive(consumer)
+    }
+
+    fn opt_len(&self) -> Option<usize> {
+        Some(self.base.len())
+    }
+}
+
+impl<I: IndexedParallelIterator> IndexedParallelIterator for BeatIter<I> {
+    fn len(&self) -> usize {
+        self.base.len()
+    }
+
+    fn drive<C: Consumer<Self::Item>>(self, consumer: C) -> C::Result {
+        let len = self.base.len();
+        self.base.with_producer(Drive { len, consumer })
+    }
+
+    fn with_producer<CB: ProducerCallback<Self::Item>>(self, callback: CB) -> CB::Output {
+        self.base.with_producer(callback)
+    }
+}
+
+/// What is done with the producer of the loop.
+struct Drive<C> {
+    len: usize,
+    consumer: C,
+}
+
+impl<T, C: Consumer<T>> ProducerCallback<T> for Drive<C> {
+    type Output = C::Result;
+
+    fn callback<P: Producer<Item = T>>(self, producer: P) -> C::Result {
+        let pace = Pace::new(self.len, producer.min_len(), producer.max_len());
+        halve(&pace, self.len, producer, self.consumer)
+    }
+}
+
+/// Halves a part of the loop down to blocks.
+fn halve<P, C>(pace: &Pace, len: usize, producer: P, consumer: C) -> C::Result
+where
+    P: Producer,
+    C: Consumer<P::Item>,
+{
+    if consumer.full() {
+        return consumer.into_folder().complete();
+    }
+    if !pace.splits(len) {
+        return pace.timed(len, || producer.fold_with(consumer.into_folder()).complete());
+    }
+    let mid = len / 2;
+    let (left_producer, right_producer) = producer.split_at(mid);
+    let (left_consumer, right_consumer, reducer) = consumer.split_at(mid);
+    let (left, right) = join(
+        move || halve(pace, mid, left_producer, left_consumer),
+        move || halve(pace, len - mid, right_producer, right_consumer),
+    );
+    reducer.reduce(left, right)
+}
+
+/// How long the blocks of one loop are: shared by all threads that run a part of it.
+struct Pace {
+    /// A part that is no longer than this is a block.
+    block: AtomicUsize,
+    /// Blocks do not grow beyond this.
+    most: usize,
+    /// What the user asked for with `with_min_len` and `with_max_len`.
+    least_allowed: usize,
+    most_allowed: usize,
+}
+
+impl Pace {
+    fn new(len: usize, least_allowed: usize, most_allowed: usize) -> Self {
+        let workers = context::with_current_or_global(|shared| shared.config.workers as usize);
+        let most = (len / (PARTS * workers)).max(1);
+        Self {
+            block: AtomicUsize::new(FIRST.min(most)),
+            most,
+            least_allowed: least_allowed.max(1),
+            most_allowed: most_allowed.max(1),
+        }
+    }
+
+    /// Whether a part is halved: as rayon does, never below the least length unless it is above the most.
+    fn splits(&self, len: usize) -> bool {
+        if len > self.most_allowed {
+            return true;
+        }
+        // Relaxed: an estimate.
+        len > self.block.load(Relaxed) && len / 2 >= self.least_allowed
+    }
+
+    /// Runs a block, and learns from how long it took.
+    fn timed<R>(&self, len: usize, block: impl FnOnce() -> R) -> R {
+        if self.most <= FIRST {
+            // There is nothing to learn.
+            return block();
+        }
+        let start = os::now();
+        let result = block();
+        let took = os::now().saturating_sub(start);
+        self.learn(len, took);
+        result
+    }
+
+    fn learn(&self, len: usize, took: u64) {
+        // Relaxed, and a lost update is no loss.
+        let block = self.block.load(Relaxed);
+        let is_typical = len > block / 2;
+        if took > 2 * BLOCK {
+            self.block.store((len / 2).max(1).min(block), Relaxed);
+        } else if took < BLOCK / 2 && is_typical && block < self.most {
+            self.block.store((block * 2).min(self.most), Relaxed);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pace(len: usize, block: usize, most: usize) -> Pace {
+        Pace { block: AtomicUsize::new(block), most, ..Pace::new(len, 1, usize::MAX) }
+    }
+
+    #[test]
+    fn blocks_grow_while_they_are_short_and_shrink_when_they_are_long() {
+        let pace = pace(1 << 20, FIRST, 1 << 16);
+        pace.learn(FIRST, 100);
+        assert!(!pace.splits(2 * FIRST) && pace.splits(2 * FIRST + 1));
+        pace.learn(2 * FIRST, BLOCK);
+        assert!(!pace.splits(2 * FIRST) && pace.splits(2 * FIRST + 1));
+        pace.learn(2 * FIRST, 1_000_000);
+        assert!(!pace.splits(FIRST) && pace.splits(FIRST + 1));
+        for _ in 0..100 {
+            let block = pace.block.load(Relaxed);
+            pace.learn(block, 100);
+        }
+        assert_eq!(pace.block.load(Relaxed), 1 << 16);
+    }
+
+    #[test]
+    fn a_short_rest_teaches_nothing() {
+        let pace = pace(1 << 20, 1024, 1 << 16);
+        pace.learn(3, 100);
+        assert_eq!(pace.block.load(Relaxed), 1024);
+    }
+
+    #[test]
+    fn the_lengths_that_the_user_allows_are_kept() {
+        let pace = Pace { least_allowed: 100, most_allowed: 1000, ..pace(1 << 20, 1, 1 << 16) };
+        assert!(pace.splits(200) && !pace.splits(199));
+        let pace = Pace { block: AtomicUsize::new(1 << 16), ..pace };
+        assert!(pace.splits(1001) && !pace.splits(1000));
+    }
+}
