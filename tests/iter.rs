@@ -87,7 +87,7 @@ proptest! {
 
     #[test]
     fn searches(v in numbers(), m in 1..2000_u32) {
-        let hit = |n: &&u32| **n % m == 0;
+        let hit = |n: &&u32| n.is_multiple_of(m);
         everywhere(|| {
             assert_eq!(v.beat_iter().find_first(hit), v.iter().find(hit));
             assert_eq!(v.beat_iter().find_last(hit), v.iter().rev().find(hit));
