@@ -382,17 +382,7 @@ impl Processors {
     pub(crate) fn wake_one(&self) -> Option<Wake> {
         let mut lists = self.lists.lock();
         let (place, index) = lists.choose()?;
-        let p = lists.idle.remove(index);
-        // One step, so that no submitter sees neither an idle processor nor a searcher.
-        self.census.fetch_add(SEARCH.wrapping_sub(IDLE), SeqCst);
-        Some(match place {
-            Some(place) => {
-                let seat = lists.sleepers.remove(place).seat;
-                seat.set(Some(p), false);
-                Wake::Unpark(seat)
-            }
-            None => Wake::Spawn(p),
-        })
+        Some(self.give(&mut lists, place, index))
     }
 
     /// The same for processor `p`; `None` if it is not idle.
@@ -402,16 +392,22 @@ impl Processors {
         // Its own thread, or the one in the driver that guards it, or anybody.
         let own = lists.sleepers.iter().rposition(|s| s.seat.home() == p);
         let place = own.or_else(|| lists.sleepers.iter().rposition(|s| !s.in_driver));
-        lists.idle.remove(index);
+        Some(self.give(&mut lists, place, index))
+    }
+
+    /// Gives the idle processor at `index` to the sleeper at `place`, or to a new thread.
+    fn give(&self, lists: &mut Lists, place: Option<usize>, index: usize) -> Wake {
+        let p = lists.idle.remove(index);
+        // One step, so that no submitter sees neither an idle processor nor a searcher.
         self.census.fetch_add(SEARCH.wrapping_sub(IDLE), SeqCst);
-        Some(match place {
+        match place {
             Some(place) => {
                 let seat = lists.sleepers.remove(place).seat;
                 seat.set(Some(p), false);
                 Wake::Unpark(seat)
             }
             None => Wake::Spawn(p),
-        })
+        }
     }
 
     /// A [`Wake::Spawn`] that could not be carried out: the processor is idle again.
