@@ -31,7 +31,7 @@ fn a_lock_held_across_par_iter() {
         pool.install(|| {
             (0..8).into_par_iter().for_each(|_| {
                 let mut sum = lock.lock().unwrap();
-                *sum += (0..64_usize).into_par_iter().map(|i| std::hint::black_box(i)).sum::<usize>();
+                *sum += (0..64_usize).into_par_iter().map(std::hint::black_box).sum::<usize>();
             });
         });
         assert_eq!(lock.into_inner().unwrap(), 8 * 2016);
