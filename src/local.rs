@@ -200,6 +200,8 @@ pub(crate) struct Local {
     tickets: Deque<Arc<Ticket>>,
     tasks: Deque<Runnable>,
     lifo_streak: Cell<u32>,
+    /// The task that runs has ended: whom it wakes now is whoever awaits it.
+    pub(crate) ended: Cell<bool>,
     /// Calls of `block_in_place` on this thread's stack.
     pub(crate) lent: Cell<u32>,
     /// A guest's regions on this thread's stack.
@@ -378,6 +380,7 @@ impl Local {
             tickets,
             tasks,
             lifo_streak: Cell::new(0),
+            ended: Cell::new(false),
             lent: Cell::new(0),
             regions: Cell::new(0),
             turn: Cell::new(Turn::Outside),
@@ -594,8 +597,8 @@ impl Local {
 
     // ----- what a poll costs -----
 
-    pub(crate) fn start_batch(&self) {
-        self.batch.set((os::now(), 0));
+    pub(crate) fn start_batch(&self, now: u64) {
+        self.batch.set((now, 0));
     }
 
     pub(crate) fn count_poll(&self) {
@@ -603,10 +606,10 @@ impl Local {
         self.batch.set((start, polls + 1));
     }
 
-    pub(crate) fn end_batch(&self) {
+    pub(crate) fn end_batch(&self, now: u64) {
         let (start, polls) = self.batch.get();
         if polls > 0 {
-            self.shared.measured_polls(os::now().saturating_sub(start), polls);
+            self.shared.measured_polls(now.saturating_sub(start), polls);
         }
     }
 
@@ -630,6 +633,7 @@ impl Local {
 
     /// User code has ended.
     pub(crate) fn end_item(&self) {
+        self.ended.set(false);
         if !self.item_is_new.get() {
             // It has forked.
             self.lengths.measured(self.place.get(), self.heartbeat.get().age(os::now()));

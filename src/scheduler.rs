@@ -42,8 +42,16 @@ use crate::worker;
 const WORTH_WAKING: u64 = 40_000;
 /// How many threads with queues there may be beyond the workers before the next ones are started at leisure.
 const SOFT_CAP: usize = 128;
+/// With so many tasks queued, whoever awaits a task that ends goes behind them. In the LIFO slot it would run again
+/// after each of a batch of tasks that it awaits one by one.
+const MANY_TASKS: usize = 8;
 /// What a poll is taken to cost before any was measured, in nanoseconds.
 const FIRST_MEAN_POLL: u64 = 1_000;
+/// By what part of itself the mean must change for others to be told: each telling costs them a cache miss.
+const MEAN_POLL_STEP: u64 = 16;
+/// How long after a turn of the driver the next one is due beside short polls, in nanoseconds: a turn costs some
+/// hundred, and more when two threads take turns at it.
+const TURN_PERIOD: u64 = 20_000;
 
 /// The settled configuration of a runtime.
 pub(crate) struct Config {
@@ -89,6 +97,8 @@ pub(crate) struct Shared {
     pub(crate) retired: Counters,
     /// What a poll costs on average, in nanoseconds.
     mean_poll: AtomicU64,
+    /// When a turn of the driver last was due, on the runtime's clock.
+    last_turn: AtomicU64,
     /// How many forks old the process was: its children have none of the threads.
     forks: u32,
     me: Weak<Self>,
@@ -110,6 +120,7 @@ impl Shared {
             lifecycle: Lifecycle::default(),
             retired: Counters::default(),
             mean_poll: AtomicU64::new(FIRST_MEAN_POLL),
+            last_turn: AtomicU64::new(0),
             forks: os::forks(),
             me: Weak::clone(me),
         })
@@ -162,11 +173,12 @@ impl Shared {
             }
             return;
         }
-        local.push_task(task, woken_while_running);
+        let awaits_ended = local.ended.replace(false) && local.tasks_len() >= MANY_TASKS;
+        local.push_task(task, woken_while_running || awaits_ended);
         if self.is_worth_waking(local.tasks_len()) {
             self.wake_if_unattended();
         }
-        if !woken_while_running {
+        if !(woken_while_running || awaits_ended) {
             // A task pushed behind others is seen to when the next one is popped.
             self.watchdog.ensure(self);
         }
@@ -237,8 +249,20 @@ impl Shared {
         // Relaxed, and a lost update is no loss.
         let mean = self.mean_poll.load(Relaxed);
         let weight = u64::from(polls.min(16));
-        let mean = (mean * (64 - weight) + sample * weight) / 64;
-        self.mean_poll.store(mean, Relaxed);
+        let next = (mean * (64 - weight) + sample * weight) / 64;
+        if mean.abs_diff(next) * MEAN_POLL_STEP > mean {
+            self.mean_poll.store(next, Relaxed);
+        }
+    }
+
+    /// Whether a thread that serves should take a turn of the driver now. The caller then does.
+    pub(crate) fn turn_is_due(&self, now: u64) -> bool {
+        // Relaxed, and two may find it due at once: the token lets one of them in.
+        let due = now.saturating_sub(self.last_turn.load(Relaxed)) >= TURN_PERIOD;
+        if due {
+            self.last_turn.store(now, Relaxed);
+        }
+        due
     }
 
     // ----- waking -----

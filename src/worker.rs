@@ -157,7 +157,7 @@ impl<'a> Worker<'a> {
     }
 
     fn run(&self, mut searching: Option<Searching>) {
-        self.local.start_batch();
+        self.local.start_batch(os::now());
         while !self.shared.is_closed() {
             if self.local.remote.role() == Role::Duty {
                 self.do_duty();
@@ -243,9 +243,13 @@ impl<'a> Worker<'a> {
 
     /// Point 1.
     fn look_past_own_queue(&self) -> Option<Runnable> {
-        self.local.end_batch();
-        self.local.start_batch();
-        self.take_turn();
+        let now = os::now();
+        self.local.end_batch(now);
+        self.local.start_batch(now);
+        if self.shared.turn_is_due(now) {
+            self.take_turn();
+            self.local.start_batch(os::now());
+        }
         self.shared.take_injected()
     }
 
@@ -371,7 +375,7 @@ impl<'a> Worker<'a> {
             Work::Closure(closure) => {
                 self.local.counters().closures.add(1);
                 budget::without(|| self.run_item(closure));
-                self.local.start_batch();
+                self.local.start_batch(os::now());
             }
             Work::Half(claim) => {
                 // Outside of what is caught: a claim that is dropped on the way is waited for without end.
@@ -379,7 +383,7 @@ impl<'a> Worker<'a> {
                 let place = stolen_place(claim.context().cast());
                 budget::without(|| self.run_user_code(place, || run_half(self.shared, claim)));
                 drop(computing);
-                self.local.start_batch();
+                self.local.start_batch(os::now());
             }
             Work::Job(job) => {
                 let computing = Computing::begin();
@@ -387,7 +391,7 @@ impl<'a> Worker<'a> {
                 let run = || self.shared.driver.finish_unpark(job.run());
                 budget::without(|| self.run_user_code(place, run));
                 drop(computing);
-                self.local.start_batch();
+                self.local.start_batch(os::now());
             }
         }
     }
@@ -419,7 +423,7 @@ impl<'a> Worker<'a> {
     /// threads sleep without this one.
     fn rest(&self, searching: Option<Searching>) -> Rested {
         let (local, shared) = (self.local, self.shared);
-        local.end_batch();
+        local.end_batch(os::now());
         local.set_slice(Slice::Short);
         let most = shared.config.workers as usize + SPARE_THREADS;
         let rested = shared.processors.rest(local.seat(), searching.is_some(), most, self);
@@ -427,11 +431,11 @@ impl<'a> Worker<'a> {
             processors::Rested::Spare => Rested::Spare(searching),
             // The evidence went with Sleep 1; it comes back from a waker, or if the look of Sleep 3 found something.
             processors::Rested::Searching => {
-                local.start_batch();
+                local.start_batch(os::now());
                 Rested::Woken(Some(Searching(())))
             }
             processors::Rested::Serving => {
-                local.start_batch();
+                local.start_batch(os::now());
                 Rested::Woken(None)
             }
             processors::Rested::Closed => Rested::Woken(None),

@@ -221,6 +221,11 @@ impl<F: Future> Future for TaskFuture<F> {
         };
         let dropped = this.drop_future();
         drop(entered);
+        local::with(|local| {
+            if let Some(local) = local {
+                local.ended.set(true);
+            }
+        });
         Poll::Ready(Contained::new(match dropped {
             Ok(()) => output,
             Err(payload) => {
