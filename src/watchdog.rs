@@ -10,7 +10,8 @@
 //!   driver is covered;
 //! * *computing and asleep in the kernel* (its CPU time stands still and the kernel says so), while work waits
 //!   and no processor is idle: its processor is taken and given to a sleeping thread or a new one. A thread that
-//!   merely computes keeps it, or N long closures would become N threads that share time;
+//!   merely computes keeps it, or N long closures would become N threads that share time. The same for a guest, from
+//!   its first wait until the end of its region;
 //! * *on duty*: it loses the duty, and another thread takes it up.
 //!
 //! How it falls asleep without leaving anything unguarded: [`ticking`](crate::ticking). Whoever leaves work queued
@@ -159,7 +160,7 @@ impl Ticker {
         let mut busy = false;
         for remote in shared.threads.all() {
             let epoch = remote.epoch();
-            if remote.role() == Role::Guest || epoch % 2 == 0 {
+            if !is_in_reach(&remote, epoch) {
                 continue;
             }
             let cpu_time = remote.clock().and_then(|clock| clock.cpu_time());
@@ -178,6 +179,14 @@ impl Ticker {
         let tick = self.tick;
         self.seen.retain(|_, seen| seen.tick == tick);
         busy
+    }
+}
+
+/// Whether a thread is in user code, and has something that may have to be taken from it.
+fn is_in_reach(remote: &Remote, epoch: u64) -> bool {
+    match remote.role() {
+        Role::Guest => remote.seat.processor().is_some(),
+        Role::Worker | Role::Duty => epoch % 2 == 1,
     }
 }
 

@@ -441,3 +441,43 @@ fn block_in_place_stays_in_force_after_a_wait_inside() {
         assert_eq!(runtime.block_on(task).unwrap(), 5);
     });
 }
+
+/// A thread outside the runtime gets a processor when it has waited for a job, and keeps it for the rest of its region.
+/// If it falls asleep there, and another thread spins on the other processor, a closure still begins.
+#[test]
+fn a_guest_that_sleeps_with_a_processor_strands_nobody() {
+    // It gets one if it has to wait, and if one is idle at that moment: as a rule.
+    for _ in 0..20 {
+        let runtime = common::runtime(2);
+        let _entered = runtime.enter();
+        within(Duration::from_secs(120), || beat::scope(|_| sleep_as_a_guest(&runtime)));
+    }
+}
+
+fn sleep_as_a_guest(runtime: &beat::Runtime) {
+    let taken = Latch::default();
+    beat::scope(|scope| {
+        scope.spawn(|_| {
+            taken.set();
+            // Longer than the body takes to end, so that the owner waits.
+            fib(22);
+        });
+        taken.wait();
+    });
+    let (spinning, done) = (Latch::new(), Arc::new(AtomicBool::new(false)));
+    let spinner = runtime.spawn_blocking_parallel({
+        let (spinning, done) = (Arc::clone(&spinning), Arc::clone(&done));
+        move || {
+            spinning.set();
+            while !done.load(SeqCst) {
+                std::hint::spin_loop();
+            }
+        }
+    });
+    spinning.wait();
+    let (tell, told) = mpsc::channel();
+    let closure = runtime.spawn_blocking_parallel(move || tell.send(5).unwrap());
+    assert_eq!(told.recv(), Ok(5));
+    done.store(true, SeqCst);
+    runtime.block_on(async { (closure.await.unwrap(), spinner.await.unwrap()) });
+}
