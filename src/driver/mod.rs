@@ -29,6 +29,7 @@ pub(crate) mod tokio;
 pub use kind::DriverKind;
 
 use std::any::Any;
+use std::cell::Cell;
 use std::fmt;
 use std::time::Duration;
 
@@ -55,7 +56,7 @@ pub(crate) trait Driver: Send + Sync + fmt::Debug {
     /// Takes what events are there, without blocking.
     fn turn(&self);
 
-    /// Makes the driver's context current on this thread.
+    /// Makes the driver's context current on this thread; `None` also if the thread is ending, too late for that.
     fn enter(&self) -> Entered;
 
     /// Tasks that third-party code gave to the driver itself, and that live in there.
@@ -145,6 +146,31 @@ impl DriverSlot {
     }
 }
 
+thread_local! {
+    static INSIDE: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether the calling thread is inside a driver: wakers and third-party code run on it now.
+pub(crate) fn is_inside() -> bool {
+    INSIDE.get()
+}
+
+/// Inside, until dropped: turns do not nest.
+struct Inside;
+
+impl Inside {
+    fn enter() -> Self {
+        INSIDE.set(true);
+        Self
+    }
+}
+
+impl Drop for Inside {
+    fn drop(&mut self) {
+        INSIDE.set(false);
+    }
+}
+
 /// The right to be inside the driver.
 #[derive(Debug)]
 pub(crate) struct Token<'a>(&'a DriverSlot);
@@ -161,12 +187,14 @@ impl Token<'_> {
         if parker.enter_driver() {
             // Also if a waker panics in there.
             let _leave = Leave(parker);
+            let _inside = Inside::enter();
             self.0.driver.park(parker);
         }
     }
 
     /// Takes what events are there.
     pub(crate) fn turn(&self) {
+        let _inside = Inside::enter();
         self.0.driver.turn();
     }
 }

@@ -15,6 +15,7 @@ use std::sync::atomic::Ordering::{AcqRel, Release};
 use std::task::{Context, Poll, Wake, Waker};
 
 use super::context;
+use crate::driver;
 use crate::local;
 use crate::parker::{Parker, Unpark};
 use crate::scheduler::Shared;
@@ -60,7 +61,7 @@ pub(crate) fn block_on<F: Future>(shared: &Arc<Shared>, future: F) -> F::Output 
     shared.assert_not_forked();
     local::with_own(|own| {
         assert!(
-            !own.is_some_and(|own| own.is_in_turn()),
+            !driver::is_inside(),
             "`block_on` was called by a task that was given to `tokio::spawn`: it would wait for the driver it \
              sits in. Spawn the task with `beat::spawn`, or `.await` instead of blocking"
         );
