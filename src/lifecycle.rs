@@ -6,9 +6,10 @@
 //! 2. *Call back*: closures that run are aborted, so that they unwind at their next fork; every sleeping thread
 //!    is unparked, and everyone leaves the driver. A thread ends when it comes back to its loop.
 //! 3. *Drop the tasks*, with the runtime entered and outside any turn: each is woken, which puts it into a
-//!    queue, and every queue is emptied; a task that runs is left alone. *Wait* until all threads have ended, or
-//!    the time is up, and now and then drop tasks again and turn the driver: a thread may be waiting, in a
-//!    `block_on` say, for a task that was still running or was spawned since, or for a timer.
+//!    queue, and every queue is emptied, also those of threads that are stuck in user code; a task that runs is
+//!    left alone. *Wait* until all threads have ended, or the time is up, and now and then drop tasks again and
+//!    turn the driver: a thread may be waiting, in a `block_on` say, for a task that was still running or was
+//!    spawned since, or for a timer.
 //! 4. Drop tasks until the registry holds none. Timers and sockets of tokio keep their wakers, and hence the
 //!    tasks, alive: so this comes before
 //! 5. *the driver's end*, on a thread that is in no runtime.
@@ -175,7 +176,7 @@ fn help_waiters(shared: &Shared) {
 }
 
 fn drop_entered(shared: &Shared) {
-    let _entered = shared.arc().map(|shared| context::Entered::new(&shared));
+    let _entered = shared.arc().map(|shared| context::Entered::contained(&shared));
     drop_waiting_tasks(shared);
 }
 
@@ -208,7 +209,7 @@ fn deadline_after(timeout: Duration) -> Option<Instant> {
 /// Steps 4 and 5: all threads have ended.
 pub(crate) fn finish(shared: &Shared, timeout: Option<Duration>) {
     // What destructors spawn must find this runtime, which refuses it, and not start a global one.
-    let entered = shared.arc().map(|shared| context::Entered::new(&shared));
+    let entered = shared.arc().map(|shared| context::Entered::contained(&shared));
     drop_tasks(shared, timeout.and_then(deadline_after));
     drop(entered);
     shared.driver.get().shutdown(timeout);
@@ -240,5 +241,8 @@ fn drop_waiting_tasks(shared: &Shared) -> bool {
 }
 
 fn next_queued(shared: &Shared) -> Option<Runnable> {
-    shared.take_injected().or_else(|| shared.take_closure()).or_else(|| shared.blocking.take_queued())
+    let common = shared.take_injected().or_else(|| shared.take_closure());
+    // A thread that is stuck in user code may be waiting for a task on its own queue, and the watchdog has gone.
+    let from_threads = || shared.threads.all().iter().find_map(|thread| thread.steal_task());
+    common.or_else(|| shared.blocking.take_queued()).or_else(from_threads)
 }

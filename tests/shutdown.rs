@@ -392,3 +392,74 @@ fn two_runtimes_that_hand_tasks_to_each_other() {
         }
     }
 }
+
+/// A task is stuck, without Beat's knowing, until another one has gone that it has just put on its own thread's queue.
+#[test]
+fn what_lies_on_the_queue_of_a_stuck_thread_goes_too() {
+    for round in 0..60 {
+        common::within(LIMIT, || {
+            let runtime = common::runtime(1 + round % 3);
+            let drops = Drops::default();
+            let running = Latch::new();
+            let task = runtime.spawn({
+                let (running, guard) = (Arc::clone(&running), drops.guard());
+                async move {
+                    let (held, gone) = std::sync::mpsc::channel::<()>();
+                    drop(beat::spawn(async move {
+                        let _guard = guard;
+                        std::future::pending::<()>().await;
+                        drop(held);
+                    }));
+                    running.set();
+                    gone.recv().unwrap_err();
+                }
+            });
+            running.wait();
+            drop(runtime);
+            assert_eq!(drops.count(), 1);
+            drop(task);
+        });
+    }
+}
+
+/// A shutdown turns the driver for those it waits for, and a task that was given to tokio runs there: it may block as
+/// little as on a worker.
+#[test]
+fn a_task_of_tokios_is_refused_to_block_in_a_shutdown_too() {
+    struct Spawns(Arc<Latch>);
+    impl Drop for Spawns {
+        fn drop(&mut self) {
+            let (handle, over) = (Handle::current(), SetsLatch(Arc::clone(&self.0)));
+            drop(tokio::spawn(async move {
+                let _over = over;
+                handle.block_on(std::future::pending::<()>());
+            }));
+        }
+    }
+    struct SetsLatch(Arc<Latch>);
+    impl Drop for SetsLatch {
+        fn drop(&mut self) {
+            self.0.set();
+        }
+    }
+    for workers in [1, 2, 4] {
+        common::within(LIMIT, || {
+            let runtime = common::runtime(workers);
+            let (running, over) = (Latch::new(), Latch::new());
+            let spawns = Spawns(Arc::clone(&over));
+            drop(runtime.spawn(async move {
+                let _spawns = spawns;
+                std::future::pending::<()>().await;
+            }));
+            drop(runtime.spawn_blocking({
+                let running = Arc::clone(&running);
+                move || {
+                    running.set();
+                    over.wait();
+                }
+            }));
+            running.wait();
+            drop(runtime);
+        });
+    }
+}

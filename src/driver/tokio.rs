@@ -83,6 +83,10 @@ impl Driver for TokioDriver {
     }
 
     fn enter(&self) -> Entered {
+        if Handle::try_current().is_err_and(|error| error.is_thread_local_destroyed()) {
+            // A destructor at the end of a thread: there is nowhere to enter it any more.
+            return None;
+        }
         let handle = Box::new(self.handle.clone());
         let guard = handle.enter();
         // SAFETY: only the lifetime changes. The guard borrows the boxed handle, which stands still on the heap

@@ -7,6 +7,7 @@ use crate::driver;
 use crate::local::{self, Aside};
 use crate::runtime::global;
 use crate::scheduler::Shared;
+use crate::task::contained::Contained;
 
 thread_local! {
     /// The runtimes entered on this thread, the current one last. Guards may go in any order.
@@ -34,10 +35,16 @@ impl Entered {
         Self { key, _aside: foreign.then(Aside::new), _driver: shared.driver.get().enter() }
     }
 
+    /// Around user code that nobody waits for. It may leave guards of its own behind: what tokio has to say about
+    /// that when this is dropped after all is reported by the panic hook, and takes nobody down.
+    pub(crate) fn contained(shared: &Arc<Shared>) -> Contained<Self> {
+        Contained::new(Self::new(shared))
+    }
+
     /// On a thread that the runtime itself has made.
-    pub(crate) fn own_thread(shared: &Arc<Shared>) -> Self {
+    pub(crate) fn own_thread(shared: &Arc<Shared>) -> Contained<Self> {
         MAKER.set(Arc::as_ptr(shared) as usize);
-        Self::new(shared)
+        Self::contained(shared)
     }
 }
 
