@@ -650,6 +650,10 @@ impl Local {
 
 impl Drop for Local {
     fn drop(&mut self) {
+        if self.shared.is_forked() {
+            // Whoever held the lock of the table at the fork is not here to give it back.
+            return;
+        }
         self.shared.threads.remove(&self.remote);
         self.shared.retired.absorb(&self.remote.counters);
         self.flush_tasks();
