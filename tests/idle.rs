@@ -62,6 +62,45 @@ fn stays_quiet(what: &str, computing: usize) {
     assert!(busy <= computing, "{busy} threads burn CPU {what}: {before:?}, then {after:?}");
 }
 
+/// Two tasks that wait for an event each. The first then polls until the second has gone on: whoever takes the first event
+/// and has left the driver for a long poll must be found, although no watchdog ticks when the event comes.
+#[cfg(feature = "tokio")]
+fn events(runtime: &beat::Runtime) -> impl FnOnce() {
+    use std::io::Write;
+    use std::os::unix::net::UnixStream;
+    use tokio::io::AsyncReadExt;
+
+    let pair = || {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        theirs.set_nonblocking(true).unwrap();
+        (ours, runtime.block_on(async { tokio::net::UnixStream::from_std(theirs).unwrap() }))
+    };
+    let ((mut first, mut first_event), (mut second, mut second_event)) = (pair(), pair());
+    let (polls, went_on) = (Latch::new(), Latch::new());
+    let spinner = runtime.spawn({
+        let (polls, went_on) = (Arc::clone(&polls), Arc::clone(&went_on));
+        async move {
+            first_event.read_u8().await.unwrap();
+            polls.set();
+            went_on.wait();
+        }
+    });
+    let other = runtime.spawn(async move {
+        second_event.read_u8().await.unwrap();
+        went_on.set();
+    });
+    let handle = runtime.handle().clone();
+    move || {
+        first.write_all(&[1]).unwrap();
+        polls.wait();
+        second.write_all(&[1]).unwrap();
+        handle.block_on(async {
+            spinner.await.unwrap();
+            other.await.unwrap();
+        });
+    }
+}
+
 #[test]
 fn an_idle_runtime_makes_no_wake_ups() {
     let runtime = common::runtime(2);
@@ -78,7 +117,11 @@ fn an_idle_runtime_makes_no_wake_ups() {
         #[cfg(feature = "tokio")]
         tokio::time::sleep(Duration::from_millis(20)).await;
     });
+    #[cfg(feature = "tokio")]
+    let events = events(&runtime);
     stays_quiet("after closures, tasks and timers", 0);
+    #[cfg(feature = "tokio")]
+    events();
 
     // A closure that is open and blocked: still nothing to do.
     let (begun, release) = (Latch::new(), Latch::new());
