@@ -392,3 +392,47 @@ fn two_runtimes_that_hand_tasks_to_each_other() {
         }
     }
 }
+
+/// Sets its latch when it goes.
+struct Sets(Arc<Latch>);
+
+impl Drop for Sets {
+    fn drop(&mut self) {
+        self.0.set();
+    }
+}
+
+/// A task that is being polled when the end comes is left alone, and dropped when its poll is over.
+#[test]
+fn a_task_that_is_polled_meanwhile_is_dropped_after_its_poll() {
+    common::within(LIMIT, || {
+        let runtime = common::runtime(2);
+        let handle = runtime.handle().clone();
+        let (waits, ends) = (Latch::new(), Latch::new());
+        drop(runtime.spawn({
+            let (waits, ends) = (Arc::clone(&waits), Sets(Arc::clone(&ends)));
+            async move {
+                let _ends = ends;
+                waits.set();
+                std::future::pending::<()>().await;
+            }
+        }));
+        waits.wait();
+        let (polled, drops) = (Latch::new(), Drops::default());
+        let guard = drops.guard();
+        drop(runtime.spawn({
+            let polled = Arc::clone(&polled);
+            async move {
+                let _guard = guard;
+                polled.set();
+                ends.wait();
+                std::future::pending::<()>().await;
+            }
+        }));
+        polled.wait();
+        drop(runtime);
+        assert_eq!(drops.count(), 1);
+        // Until here it has kept the runtime's queues.
+        drop(handle);
+    });
+}
