@@ -22,9 +22,13 @@
 //! No wake-up is lost: the owner publishes `PARKED` or `DRIVER` by a compare-and-swap from `EMPTY`, which a
 //! token already left makes fail; after it, an unparker's swap sees where the owner sleeps and the futex (or
 //! the driver, which looks at [`Parker::is_notified`] after it has registered its waker) cannot miss it.
+//!
+//! Data passes one way, from unparkers to the owner: each unpark releases, and the owner acquires when it sets the
+//! word back to `EMPTY`. Every change of the word is a read-modify-write, so all tokens since the last one taken are
+//! in the history of the one that is taken. What the owner publishes is read for its value only.
 
 use crate::sync::Futex;
-use crate::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
+use crate::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 const EMPTY: u32 = 0;
 const PARKED: u32 = 1;
@@ -57,13 +61,11 @@ impl Parker {
         if !self.publish(PARKED) {
             return;
         }
-        // Relaxed: the swap below synchronises.
+        // Relaxed: `take` synchronises.
         while self.futex.word.load(Relaxed) == PARKED {
             self.futex.wait(PARKED);
         }
-        // A swap and not a store: a second token may come between the load and here, and what its unparker did
-        // before must be seen after. Acquire pairs with the release of `unpark`.
-        self.futex.word.swap(EMPTY, AcqRel);
+        self.take();
     }
 
     /// Announces that the owner is about to sleep in the driver; `false` if the token was there (it is taken,
@@ -74,7 +76,7 @@ impl Parker {
 
     /// Ends what `enter_driver` began, and takes the token if one came.
     pub(crate) fn leave_driver(&self) {
-        self.futex.word.swap(EMPTY, AcqRel);
+        self.take();
     }
 
     /// Whether the token is there: the driver's question after it has registered its waker.
@@ -83,14 +85,16 @@ impl Parker {
         expect(dead_code, reason = "asked by drivers that have events")
     )]
     pub(crate) fn is_notified(&self) -> bool {
-        self.futex.word.load(Acquire) == NOTIFIED
+        // Relaxed: `leave_driver` synchronises. That the driver does not miss the token is up to its waker, whose
+        // registration comes before this look in the owner's order, and after the swap in the unparker's.
+        self.futex.word.load(Relaxed) == NOTIFIED
     }
 
     /// Leaves the token, and wakes the owner if it sleeps on its futex.
     pub(crate) fn unpark(&self) -> Unpark {
         // A swap and not a compare-and-swap: even if the token is there already, the owner must see what this
-        // caller did before, so this caller's release has to be part of the word's history.
-        match self.futex.word.swap(NOTIFIED, AcqRel) {
+        // caller did before, so this caller's release has to be part of the word's history. Pairs with `take`.
+        match self.futex.word.swap(NOTIFIED, Release) {
             PARKED => {
                 self.futex.wake();
                 Unpark::Done
@@ -102,14 +106,21 @@ impl Parker {
 
     /// Moves from `EMPTY` to `place`, or takes the token and returns `false`.
     fn publish(&self, place: u32) -> bool {
-        // AcqRel/Acquire: pairs with `unpark` whether the token is found now or later.
-        match self.futex.word.compare_exchange(EMPTY, place, AcqRel, Acquire) {
+        // Relaxed: if the token is there `take` synchronises, and an unparker reads nothing of the owner's.
+        match self.futex.word.compare_exchange(EMPTY, place, Relaxed, Relaxed) {
             Ok(_) => true,
             Err(found) => {
                 debug_assert_eq!(found, NOTIFIED, "only the owner parks");
-                self.futex.word.swap(EMPTY, AcqRel);
+                self.take();
                 false
             }
         }
+    }
+
+    /// Sets the word back, with the token or without.
+    fn take(&self) {
+        // A swap and not a store: a second token may come between the owner's last look and here, and what its
+        // unparker did before must be seen after. Acquire pairs with the release of `unpark`.
+        self.futex.word.swap(EMPTY, Acquire);
     }
 }

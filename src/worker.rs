@@ -62,16 +62,14 @@ impl Searching {
 
     /// The thread has found work. Whoever published more meanwhile may have relied on it: Submit 2 and 3 again.
     fn found(self, shared: &Shared) {
-        if !shared.processors.stop_searching() {
-            return;
-        }
-        fence();
-        if !shared.closures.is_empty() || !shared.offers.is_empty() {
-            shared.wake_if_unattended();
-        }
-        if !shared.injector.is_empty() {
-            shared.notify_injected();
-        }
+        shared.processors.stop_searching(|| {
+            if !shared.closures.is_empty() || !shared.offers.is_empty() {
+                shared.wake_if_unattended();
+            }
+            if !shared.injector.is_empty() {
+                shared.notify_injected();
+            }
+        });
     }
 }
 
@@ -443,9 +441,8 @@ impl<'a> Worker<'a> {
     }
 
     fn park_in_driver(&self, token: Token<'_>) {
-        if self.shared.processors.guard_driver(self.local.seat()) {
-            self.park_with(&token);
-        }
+        self.shared.processors.guard_driver(self.local.seat());
+        self.park_with(&token);
         self.leave_driver(token);
     }
 
@@ -538,6 +535,8 @@ impl processors::Sleeper for Worker<'_> {
         if self.local.flush_tasks() {
             self.shared.notify_injected();
         }
+        // As Sleep 2: whoever relied on this thread has seen it before the change that took it out of the census.
+        fence();
         if self.shared.has_work(self.local) {
             self.shared.wake_if_unattended();
         }

@@ -116,6 +116,22 @@ fn an_idle_worker_takes_a_job_at_once() {
     assert!(runtime.metrics().steals > 0);
 }
 
+/// The offer of a scope goes back for as long as there are jobs, also if each is taken by the same helper.
+#[test]
+fn all_jobs_of_a_body_that_waits_for_them_are_taken() {
+    at_each_size(|runtime| {
+        in_closure(runtime, || {
+            let taken: Vec<_> = (0..4).map(|_| Latch::new()).collect();
+            beat::scope(|scope| {
+                for job in &taken {
+                    scope.spawn(|_| job.set());
+                }
+                taken.iter().for_each(|job| job.wait());
+            });
+        });
+    });
+}
+
 /// One worker, asleep in the body until a job has run: another thread takes its place.
 #[test]
 fn a_body_that_sleeps_until_its_job_has_run_is_not_stranded() {

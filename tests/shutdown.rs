@@ -429,17 +429,11 @@ fn a_task_of_tokios_is_refused_to_block_in_a_shutdown_too() {
     struct Spawns(Arc<Latch>);
     impl Drop for Spawns {
         fn drop(&mut self) {
-            let (handle, over) = (Handle::current(), SetsLatch(Arc::clone(&self.0)));
+            let (handle, over) = (Handle::current(), Sets(Arc::clone(&self.0)));
             drop(tokio::spawn(async move {
                 let _over = over;
                 handle.block_on(std::future::pending::<()>());
             }));
-        }
-    }
-    struct SetsLatch(Arc<Latch>);
-    impl Drop for SetsLatch {
-        fn drop(&mut self) {
-            self.0.set();
         }
     }
     for workers in [1, 2, 4] {
@@ -462,4 +456,48 @@ fn a_task_of_tokios_is_refused_to_block_in_a_shutdown_too() {
             drop(runtime);
         });
     }
+}
+
+/// Sets its latch when it goes.
+struct Sets(Arc<Latch>);
+
+impl Drop for Sets {
+    fn drop(&mut self) {
+        self.0.set();
+    }
+}
+
+/// A task that is being polled when the end comes is left alone, and dropped when its poll is over.
+#[test]
+fn a_task_that_is_polled_meanwhile_is_dropped_after_its_poll() {
+    common::within(LIMIT, || {
+        let runtime = common::runtime(2);
+        let handle = runtime.handle().clone();
+        let (waits, ends) = (Latch::new(), Latch::new());
+        drop(runtime.spawn({
+            let (waits, ends) = (Arc::clone(&waits), Sets(Arc::clone(&ends)));
+            async move {
+                let _ends = ends;
+                waits.set();
+                std::future::pending::<()>().await;
+            }
+        }));
+        waits.wait();
+        let (polled, drops) = (Latch::new(), Drops::default());
+        let guard = drops.guard();
+        drop(runtime.spawn({
+            let polled = Arc::clone(&polled);
+            async move {
+                let _guard = guard;
+                polled.set();
+                ends.wait();
+                std::future::pending::<()>().await;
+            }
+        }));
+        polled.wait();
+        drop(runtime);
+        assert_eq!(drops.count(), 1);
+        // Until here it has kept the runtime's queues.
+        drop(handle);
+    });
 }

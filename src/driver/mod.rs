@@ -105,8 +105,9 @@ impl DriverSlot {
 
     /// Whether nobody need be sent: somebody holds the token, or there is nothing to hold it for.
     pub(crate) fn is_covered(&self) -> bool {
-        // Acquire is more than a hint needs; what a stale look misses, rule 1 or rule 4 makes good.
-        !self.driver.has_events() || self.occupied.load(Acquire)
+        // Relaxed: nothing is read in reliance on it, and what a stale look misses, rule 1 or rule 4 makes good. The
+        // watchdog's look before it sleeps comes after a fence.
+        !self.driver.has_events() || self.occupied.load(Relaxed)
     }
 
     /// Rule 3: the caller has stopped serving, or found that somebody has. Ready tasks that wait (`tasks_wait`) are
@@ -122,7 +123,7 @@ impl DriverSlot {
         if !self.driver.has_events() || self.occupied.load(Relaxed) {
             return None;
         }
-        // Acquire pairs with the release of `Token::drop`: turns are a sequence.
+        // Acquire pairs with the release of `Token::drop`: turns are a sequence. The load above only saves the attempt.
         let won = self.occupied.compare_exchange(false, true, Acquire, Relaxed).is_ok();
         // Lazily: a token that is made is a token that is given back.
         won.then(|| Token(self))
