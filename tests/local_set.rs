@@ -502,6 +502,58 @@ fn a_task_may_await_its_own_set_but_not_block_on_it() {
     });
 }
 
+/// A task that polls its own set stands on the stack: the others wait until its poll is over.
+#[test]
+fn nothing_of_the_set_runs_on_top_of_a_task() {
+    at_each_size(|runtime| {
+        let set = Rc::new(LocalSet::new());
+        let inside = Rc::new(Cell::new(false));
+        let sibling = set.spawn_local({
+            let inside = Rc::clone(&inside);
+            async move {
+                for _ in 0..10 {
+                    assert!(!inside.get(), "on top of a sibling");
+                    beat::yield_now().await;
+                }
+            }
+        });
+        let nested = set.spawn_local({
+            let set = Rc::clone(&set);
+            async move {
+                let mut own = Box::pin(set.run_until(sibling));
+                poll_fn(|cx| {
+                    inside.set(true);
+                    let polled = own.as_mut().poll(cx);
+                    inside.set(false);
+                    polled
+                })
+                .await
+            }
+        });
+        set.block_on(runtime, nested).unwrap().unwrap();
+    });
+}
+
+/// It is a future: it ends at its next suspension point and does not unwind at a fork, as a closure does.
+#[test]
+fn an_aborted_task_that_forks_is_not_unwound() {
+    at_each_size(|runtime| {
+        LocalSet::new().block_on(runtime, async {
+            let own: Rc<RefCell<Option<beat::AbortHandle>>> = Rc::default();
+            let task = spawn_local({
+                let own = Rc::clone(&own);
+                async move {
+                    own.take().unwrap().abort();
+                    assert!(beat::is_cancelled());
+                    common::fib(15)
+                }
+            });
+            *own.borrow_mut() = Some(task.abort_handle());
+            assert_eq!(task.await.unwrap(), 610);
+        });
+    });
+}
+
 #[test]
 fn join_on_the_thread_of_the_set_would_wait_for_ever() {
     at_each_size(|runtime| {

@@ -1,4 +1,7 @@
 //! Beat as the executor of code that is generic over one: the traits of `futures::task`.
+//!
+//! Of other crates with such traits none is adapted here: `executor-trait` boxes every future and is kept up passively;
+//! `async_executors` builds on these very traits, and brings more dependencies than the scheduler has.
 
 use futures::task::{FutureObj, LocalFutureObj, LocalSpawn, Spawn, SpawnError};
 

@@ -14,6 +14,7 @@
 //!
 //! The end of a set ([`Inbox::wait`]) waits for those that are being brought: their futures must not outlive it.
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
 use std::task::Waker;
@@ -96,9 +97,9 @@ impl Inbox {
         self.wake_poller();
     }
 
-    /// Poll 2, for the set alone.
-    pub(super) fn take(&self) -> Vec<Runnable> {
-        std::mem::take(&mut self.queue.lock().tasks)
+    /// Poll 2, for the set alone: what has arrived goes behind what is in `queue`.
+    pub(super) fn take(&self, queue: &mut VecDeque<Runnable>) {
+        queue.extend(self.queue.lock().tasks.drain(..));
     }
 
     /// Waits until something has arrived. For a set that is being dropped and still has tasks: each of them has

@@ -176,10 +176,9 @@ impl Owner {
         self.queue.borrow_mut().pop_front()
     }
 
-    /// Poll 2 of the [inbox](super::inbox): what has arrived goes behind what is there.
+    /// Poll 2 of the [inbox](super::inbox).
     fn take_arrived(&self) {
-        let arrived = self.inbox.take();
-        self.queue.borrow_mut().extend(arrived);
+        self.inbox.take(&mut self.queue.borrow_mut());
     }
 
     /// Polls `beside`, then tasks of the set.
