@@ -29,7 +29,7 @@
 //! 2. `processors`: who may run; sleep, submit and hand-over, with their proofs.
 //! 3. `ticket`, `heartbeat`, `latent`, `join`: fork-join. `jobs`, `scope`: many jobs that borrow.
 //! 4. `driver`, `duty`: where threads park, and who serves events while all workers compute.
-//! 5. `task`: futures and closures as heap objects. `cancel`.
+//! 5. `task`: futures and closures as heap objects, sets of local ones. `cancel`.
 //! 6. `local`, `scheduler`, `worker`, `user_code`, `ticking`, `watchdog`, `blocking`: a thread's state, what threads
 //!    share, their loop, what they do inside user code, and who watches over it.
 //! 7. `runtime`, `roll`, `lifecycle`: making, using and ending it all. `metrics`. `os`.

@@ -13,7 +13,7 @@ fn it_gives_what_awaiting_gives() {
         assert_eq!(runtime.spawn(async { 1 }).join().unwrap(), 1);
         assert_eq!(runtime.spawn_blocking(|| 2).join().unwrap(), 2);
         assert_eq!(runtime.spawn_blocking_parallel(|| common::fib(10)).join().unwrap(), 55);
-        let error = runtime.spawn(async { panic!("its own") }).join().map(|()| ()).unwrap_err();
+        let error = runtime.spawn(async { panic!("its own") }).join().unwrap_err();
         assert!(error.to_string().ends_with("panicked: its own"), "{error}");
         let drops = Drops::default();
         let aborted = runtime.spawn(Never(drops.guard()));

@@ -403,7 +403,7 @@ fn a_panic_goes_to_the_handle_and_the_set_goes_on() {
                 beat::yield_now().await;
                 7
             });
-            let error = fails.await.map(|()| ()).unwrap_err();
+            let error = fails.await.unwrap_err();
             assert!(error.is_panic() && error.to_string().ends_with("panicked: local trouble"), "{error}");
             assert_eq!(goes_on.await.unwrap(), 7);
         });

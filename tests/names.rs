@@ -164,7 +164,7 @@ fn handles_and_errors_show_the_name() {
     assert_eq!(abort.name(), Some("a \"b\""));
 
     let fails = Builder::new().name("fails").spawn_on(async { panic!("so") }, handle).unwrap();
-    let error = fails.join().map(|()| ()).unwrap_err();
+    let error = fails.join().unwrap_err();
     assert_eq!(error.to_string(), format!("task {} \"fails\" panicked: so", error.id()));
     assert_eq!(*error.into_panic().downcast::<&str>().unwrap(), "so");
 

@@ -159,7 +159,7 @@ const ROWS: [Row; 16] = [
         call: "a panic in a spawned task",
         probe: |_| {
             probe(async {
-                let error = beat::spawn(async { panic!("meant") }).await.map(|()| ()).unwrap_err();
+                let error = beat::spawn(async { panic!("meant") }).await.unwrap_err();
                 check(error.is_panic(), "no panic")
             })
         },

@@ -24,7 +24,7 @@ use crate::runtime::context::try_with_current_or_global;
 /// # async fn main() -> std::io::Result<()> {
 /// let task = beat::task::Builder::new().name("summer").spawn(async { panic!("too hot") })?;
 /// assert_eq!(task.name(), Some("summer"));
-/// let error = task.await.map(|()| ()).unwrap_err();
+/// let error = task.await.unwrap_err();
 /// assert_eq!(error.to_string(), format!("task {} \"summer\" panicked: too hot", error.id()));
 /// # Ok(())
 /// # }

@@ -273,7 +273,8 @@ impl<T: 'static> JoinSet<T> {
     /// # async fn main() {
     /// use std::rc::Rc;
     ///
-    /// let values = beat::LocalSet::new().run_until(async {
+    /// let local = beat::LocalSet::new();
+    /// let values = local.run_until(async {
     ///     let shared = Rc::new(5);
     ///     let mut set = beat::JoinSet::new();
     ///     set.spawn_local(async move { *shared });

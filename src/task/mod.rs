@@ -1,4 +1,25 @@
-//! Tasks and closures: one heap object each, made by `async-task`.
+//! Tasks and closures, under the names that `tokio::task` has for them.
+//!
+//! `use beat::task` replaces `use tokio::task`; `tokio::task_local!` and `tokio::task::coop` work inside Beat's tasks
+//! as they are.
+//!
+//! ```
+//! use beat::task;
+//!
+//! #[beat::main]
+//! async fn main() {
+//!     let set = task::LocalSet::new();
+//!     let local = set.run_until(async { task::spawn_local(async { task::id() }).await.unwrap() });
+//!     let id = local.await;
+//!     let other = task::spawn(async { task::id() }).await.unwrap();
+//!     assert_ne!(id, other);
+//!     assert_eq!(task::spawn_blocking(|| 5).await.unwrap(), task::block_in_place(|| 5));
+//! }
+//! ```
+//!
+//! # How it works
+//!
+//! Each is one heap object, made by `async-task`.
 //!
 //! A closure is a future that is polled once, on the scheduler loop of a worker, so both kinds share the
 //! handle, the header and the registry. The object holds, in this order: async-task's state and vtable, the
