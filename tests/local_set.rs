@@ -823,6 +823,22 @@ mod with_tokio {
     }
 
     #[test]
+    fn tokios_own_set_works_too() {
+        at_each_size(|runtime| {
+            let set = tokio::task::LocalSet::new();
+            let value = runtime.block_on(set.run_until(async {
+                let local = Rc::new(5);
+                let task = tokio::task::spawn_local(async move {
+                    tokio::time::sleep(Duration::from_millis(1)).await;
+                    *local
+                });
+                task.await.unwrap() + beat::spawn(async { 1 }).await.unwrap()
+            }));
+            assert_eq!(value, 6);
+        });
+    }
+
+    #[test]
     fn a_set_of_ours_under_tokio() {
         let tokio = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let value = tokio.block_on(LocalSet::new().run_until(async {

@@ -86,6 +86,11 @@ impl Inbox {
         self.poller.wake();
     }
 
+    /// Nobody will poll the set any more.
+    pub(super) fn forget_poller(&self) {
+        drop(self.poller.take());
+    }
+
     /// Wake 1 and 2, from anywhere.
     pub(super) fn push(&self, task: Runnable) {
         let mut queue = self.queue.lock();

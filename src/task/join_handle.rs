@@ -139,8 +139,9 @@ impl<T> JoinHandle<T> {
         if os::forks() > 0 {
             registry::with(self.meta(), |_| {
                 // SAFETY: *Runtime*: the entry stands in the registry, whose shard is locked here.
-                let shared = unsafe { self.meta().runtime() };
-                shared.inspect(|shared| shared.assert_not_forked());
+                if let Some(shared) = unsafe { self.meta().runtime() } {
+                    shared.assert_not_forked();
+                }
             });
         }
     }

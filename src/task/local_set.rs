@@ -43,7 +43,8 @@ const TASKS_PER_POLL: u32 = 61;
 /// there is dropped here, when the set is polled next.
 ///
 /// The set is polled by one future at a time: of several that wait in [`run_until`](Self::run_until), only the one
-/// polled last hears of its tasks.
+/// polled last hears of its tasks. Code that calls tokio's own `spawn_local` needs tokio's own `LocalSet`, which
+/// works inside [`Handle::block_on`] too.
 ///
 /// # Examples
 ///
@@ -221,6 +222,7 @@ impl Owner {
     fn close(self: &Rc<Self>) {
         let _entered = Entered::new(self);
         self.is_closed.set(true);
+        self.inbox.forget_poller();
         loop {
             // Each that is in no queue comes into one, or is being brought by whoever has woken it.
             for waker in self.inbox.wakers() {

@@ -206,10 +206,11 @@ impl Meta {
     pub(crate) fn abort(&self) {
         self.mark_aborted();
         let entry = registry::with(self, |waker| {
-            if !self.kind.is_future() {
-                // SAFETY: *Runtime*: the entry stands in the registry, whose shard is locked here.
-                let shared = unsafe { self.runtime() };
-                shared.inspect(|shared| shared.ask_all());
+            // SAFETY: *Runtime*: the entry stands in the registry, whose shard is locked here.
+            if let Some(shared) = unsafe { self.runtime() }
+                && !self.kind.is_future()
+            {
+                shared.ask_all();
             }
             waker.clone()
         });
