@@ -304,8 +304,8 @@ fn what_destructors_spawn_into_a_set_that_goes_is_cancelled() {
     drop(set);
     // The guard outlives the set.
     handles.borrow_mut().push(spawn_local(Never(drops.guard())));
+    assert_eq!(drops.count(), 2, "at once");
     drop(entered);
-    assert_eq!(drops.count(), 2);
     for handle in handles.take() {
         assert!(handle.join().unwrap_err().is_cancelled());
     }

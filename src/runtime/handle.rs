@@ -3,6 +3,7 @@
 use std::fmt;
 use std::future::Future;
 use std::marker::PhantomData;
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::Arc;
 
 use super::{block_on, context};
@@ -103,6 +104,10 @@ impl Handle {
         self.shared.metrics()
     }
 }
+
+// User code runs outside of Beat's locks: a panic leaves nothing torn behind a handle.
+impl UnwindSafe for Handle {}
+impl RefUnwindSafe for Handle {}
 
 impl AsRef<Handle> for Handle {
     fn as_ref(&self) -> &Handle {

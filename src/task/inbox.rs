@@ -118,6 +118,14 @@ impl Inbox {
     }
 }
 
+#[cfg(test)]
+impl Inbox {
+    /// Whether the set is being dropped and waits.
+    pub(super) fn is_closing(&self) -> bool {
+        self.queue.lock().is_closing
+    }
+}
+
 impl fmt::Debug for Inbox {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Inbox").field("owner", &self.owner).finish_non_exhaustive()

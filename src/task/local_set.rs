@@ -440,3 +440,43 @@ where
         ),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicBool;
+    use std::sync::atomic::Ordering::SeqCst;
+
+    use super::*;
+
+    /// Says that it was dropped.
+    struct SaysSo(Arc<AtomicBool>);
+
+    impl Drop for SaysSo {
+        fn drop(&mut self) {
+            self.0.store(true, SeqCst);
+        }
+    }
+
+    /// The one moment of a wake that no user can hold: the task is scheduled, and in no queue yet.
+    #[test]
+    fn a_set_that_is_dropped_waits_for_a_task_that_somebody_brings() {
+        let set = LocalSet::new();
+        let dropped = Arc::new(AtomicBool::new(false));
+        let guard = SaysSo(Arc::clone(&dropped));
+        let task = set.spawn_local(async move { drop(guard) });
+        let inbox = Arc::clone(&set.owner.inbox);
+        let mut arrived = VecDeque::new();
+        inbox.take(&mut arrived);
+        let in_hand = arrived.pop_front().expect("it was spawned from outside of a poll");
+        let somebody = std::thread::spawn(move || {
+            while !inbox.is_closing() {
+                std::thread::yield_now();
+            }
+            inbox.push(in_hand);
+        });
+        drop(set);
+        assert!(dropped.load(SeqCst));
+        assert!(task.join().unwrap_err().is_cancelled());
+        somebody.join().unwrap();
+    }
+}
