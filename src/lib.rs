@@ -29,7 +29,7 @@
 //! 2. `processors`: who may run; sleep, submit and hand-over, with their proofs.
 //! 3. `ticket`, `heartbeat`, `latent`, `join`: fork-join. `jobs`, `scope`: many jobs that borrow.
 //! 4. `driver`, `duty`: where threads park, and who serves events while all workers compute.
-//! 5. `task`: futures and closures as heap objects. `cancel`.
+//! 5. `task`: futures and closures as heap objects, sets of local ones. `cancel`.
 //! 6. `local`, `scheduler`, `worker`, `user_code`, `ticking`, `watchdog`, `blocking`: a thread's state, what threads
 //!    share, their loop, what they do inside user code, and who watches over it.
 //! 7. `runtime`, `roll`, `lifecycle`: making, using and ending it all. `metrics`. `os`.
@@ -102,7 +102,9 @@ mod api {
         Builder, EnterGuard, Handle, NoCurrentRuntime, Pinning, Runtime, block_in_place,
     };
     pub use crate::scope::{Scope, ScopeFifo, in_place_scope, in_place_scope_fifo, scope, scope_fifo};
-    pub use crate::task::{AbortHandle, AbortOnDropHandle, JoinError, JoinHandle, JoinSet, yield_now};
+    pub use crate::task::{
+        AbortHandle, AbortOnDropHandle, JoinError, JoinHandle, JoinSet, LocalSet, yield_now,
+    };
 
     #[cfg(feature = "axum")]
     pub use crate::serve::{Serve, serve};
@@ -110,7 +112,7 @@ mod api {
     pub use beat_macros::{main, test};
 
     use crate::runtime::context::with_current_or_global;
-    use crate::task::{self, Kind};
+    use crate::task;
 
     /// Spawns a future: it runs on the workers, beside the caller.
     ///
@@ -135,7 +137,7 @@ mod api {
         F::Output: Send + 'static,
     {
         let site = Location::caller();
-        with_current_or_global(|shared| task::spawn(shared, Kind::Future, future, site))
+        with_current_or_global(|shared| task::spawn_future(shared, future, site))
     }
 
     /// Runs a CPU-bound closure on the workers, in parallel with others and, by [`join`], within itself.
@@ -188,7 +190,7 @@ mod api {
         R: Send + 'static,
     {
         let site = Location::caller();
-        with_current_or_global(|shared| task::spawn_blocking(shared, f, site))
+        with_current_or_global(|shared| task::spawn_blocking_closure(shared, f, site))
     }
 
     /// What the macros expand to. Not for other use.

@@ -32,6 +32,7 @@ fn in_child(f: impl FnOnce() -> bool) -> bool {
 fn using_a_runtime_in_a_child_is_a_clear_error() {
     let parent = runtime(2);
     parent.block_on(async { beat::spawn(async {}).await.unwrap() });
+    let task = parent.spawn(std::future::pending::<()>());
     // Idle: no thread is in the middle of anything.
     while parent.metrics().idle_workers < 2 {
         std::thread::yield_now();
@@ -41,6 +42,7 @@ fn using_a_runtime_in_a_child_is_a_clear_error() {
         let spawned = says_so(panic_message(|| parent.spawn(async {})));
         let closure = says_so(panic_message(|| parent.spawn_blocking_parallel(|| ())));
         let blocked = says_so(panic_message(|| parent.block_on(async {})));
+        let joined = says_so(panic_message(|| task.join()));
         let forked = {
             let _entered = parent.enter();
             says_so(panic_message(|| beat::join(|| (), || ())))
@@ -50,7 +52,7 @@ fn using_a_runtime_in_a_child_is_a_clear_error() {
         // A runtime of the child's own works.
         let own = runtime(2);
         let answer = own.block_on(async { beat::spawn(async { 42 }).await.unwrap() });
-        spawned && closure && blocked && forked && answer == 42
+        spawned && closure && blocked && joined && forked && answer == 42
     });
     assert!(passed);
 }

@@ -55,17 +55,33 @@ impl Wake for Unparker {
     }
 }
 
-/// Runs `future` to its end on this thread.
+/// Runs `future` to its end on this thread, with the runtime entered.
 #[track_caller]
 pub(crate) fn block_on<F: Future>(shared: &Arc<Shared>, future: F) -> F::Output {
     shared.assert_not_forked();
+    assert_may_wait("block_on");
+    let _entered = context::Entered::new(shared);
+    run(future)
+}
+
+/// Runs `future` to its end on this thread. `caller`: the user's call, for the panic where that is not allowed.
+#[track_caller]
+pub(crate) fn wait_for<F: Future>(caller: &str, future: F) -> F::Output {
+    assert_may_wait(caller);
+    run(future)
+}
+
+#[track_caller]
+fn assert_may_wait(caller: &str) {
+    assert!(
+        !driver::is_inside(),
+        "`{caller}` was called by a task that was given to `tokio::spawn`: it would wait for the driver it sits in. \
+         Spawn the task with `beat::spawn`, or `.await` instead of blocking"
+    );
+}
+
+fn run<F: Future>(future: F) -> F::Output {
     local::with_own(|own| {
-        assert!(
-            !driver::is_inside(),
-            "`block_on` was called by a task that was given to `tokio::spawn`: it would wait for the driver it \
-             sits in. Spawn the task with `beat::spawn`, or `.await` instead of blocking"
-        );
-        let _entered = context::Entered::new(shared);
         let unparker = Arc::new(Unparker {
             woken: AtomicBool::new(false),
             parker: own.map_or_else(

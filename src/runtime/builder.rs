@@ -29,7 +29,7 @@ pub enum Pinning {
 /// The most workers a runtime may have: what the census has room for.
 const MOST_WORKERS: usize = 4096;
 const HEARTBEAT: Duration = Duration::from_micros(100);
-const POLL_BUDGET: Duration = Duration::from_micros(500);
+pub(super) const POLL_BUDGET: Duration = Duration::from_micros(500);
 
 /// Configures a [`Runtime`]; from [`Runtime::builder`].
 ///

@@ -1,6 +1,6 @@
 //! Runtimes: their making, their use from outside, their end.
 
-mod block_on;
+pub(crate) mod block_on;
 mod builder;
 pub(crate) mod context;
 pub(crate) mod global;
@@ -112,6 +112,12 @@ impl Runtime {
     /// Shuts down without waiting for anything; allowed inside a task.
     pub fn shutdown_background(self) {
         self.shutdown_timeout(Duration::ZERO);
+    }
+}
+
+impl AsRef<Handle> for Runtime {
+    fn as_ref(&self) -> &Handle {
+        &self.handle
     }
 }
 
