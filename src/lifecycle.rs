@@ -70,12 +70,12 @@ impl Lifecycle {
 /// The system refused it, or the runtime's last reference is going.
 pub(crate) fn start_thread(
     shared: &Shared,
-    name: &str,
+    name: String,
     stack_size: Option<usize>,
     body: impl FnOnce(&Arc<Shared>) + Send + 'static,
 ) -> io::Result<Thread> {
     let shared = shared.arc().ok_or_else(|| io::Error::other("the runtime is being dropped"))?;
-    let mut builder = thread::Builder::new().name(format!("{}-{name}", shared.config.thread_name));
+    let mut builder = thread::Builder::new().name(name);
     if let Some(size) = stack_size {
         builder = builder.stack_size(size);
     }
@@ -104,7 +104,7 @@ pub(crate) fn must_return<R>(what: &'static str, f: impl FnOnce() -> R) -> R {
 
 /// Writes to the standard error, or to nobody if that is closed. Not by `eprintln`, which panics then, and which test
 /// harnesses keep to themselves.
-fn say(message: &str) {
+pub(crate) fn say(message: &str) {
     let _ = io::Write::write_all(&mut io::stderr(), message.as_bytes());
 }
 
@@ -159,7 +159,7 @@ fn leave_behind(shared: &Shared) {
         debug_assert!(all_gone, "it waits for as long as it takes");
         finish(&kept, None);
     };
-    let builder = thread::Builder::new().name(format!("{}-shutdown", shared.config.thread_name));
+    let builder = thread::Builder::new().name(format!("{}-shutdown", shared.config.thread_name.prefix()));
     if let Err(error) = builder.spawn(rest) {
         shared.lifecycle.report_spawn_failure(&error);
         if shared.lifecycle.roll.abandon() == Finish::Caller {

@@ -22,9 +22,13 @@
 //! No wake-up is lost: the owner publishes `PARKED` or `DRIVER` by a compare-and-swap from `EMPTY`, which a
 //! token already left makes fail; after it, an unparker's swap sees where the owner sleeps and the futex (or
 //! the driver, which looks at [`Parker::is_notified`] after it has registered its waker) cannot miss it.
+//!
+//! In a runtime whose clock can be paused the owner gives a unit of [`rest`](crate::rest) up while it sleeps, and
+//! whoever finds it asleep takes one for it.
 
-use crate::sync::Futex;
+use crate::rest::Rest;
 use crate::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
+use crate::sync::{Arc, Futex};
 
 const EMPTY: u32 = 0;
 const PARKED: u32 = 1;
@@ -45,11 +49,18 @@ pub(crate) enum Unpark {
 #[derive(Debug)]
 pub(crate) struct Parker {
     futex: Futex,
+    /// Where the owner counts as awake.
+    rest: Option<Arc<Rest>>,
 }
 
 impl Parker {
     pub(crate) fn new() -> Self {
-        Self { futex: Futex::new(EMPTY) }
+        Self::counted(None)
+    }
+
+    /// For a thread that holds a unit there.
+    pub(crate) fn counted(rest: Option<Arc<Rest>>) -> Self {
+        Self { futex: Futex::new(EMPTY), rest }
     }
 
     /// Sleeps until the token is there, and takes it. Owner only.
@@ -57,6 +68,7 @@ impl Parker {
         if !self.publish(PARKED) {
             return;
         }
+        self.rest();
         // Relaxed: the swap below synchronises.
         while self.futex.word.load(Relaxed) == PARKED {
             self.futex.wait(PARKED);
@@ -69,12 +81,19 @@ impl Parker {
     /// Announces that the owner is about to sleep in the driver; `false` if the token was there (it is taken,
     /// and the owner must not enter). Owner only.
     pub(crate) fn enter_driver(&self) -> bool {
-        self.publish(DRIVER)
+        let entered = self.publish(DRIVER);
+        if entered {
+            self.rest();
+        }
+        entered
     }
 
     /// Ends what `enter_driver` began, and takes the token if one came.
     pub(crate) fn leave_driver(&self) {
-        self.futex.word.swap(EMPTY, AcqRel);
+        if self.futex.word.swap(EMPTY, AcqRel) == DRIVER {
+            // Nobody has unparked it.
+            self.stir();
+        }
     }
 
     /// Whether the token is there: the driver's question after it has registered its waker.
@@ -92,11 +111,29 @@ impl Parker {
         // caller did before, so this caller's release has to be part of the word's history.
         match self.futex.word.swap(NOTIFIED, AcqRel) {
             PARKED => {
+                self.stir();
                 self.futex.wake();
                 Unpark::Done
             }
-            DRIVER => Unpark::NudgeDriver,
+            DRIVER => {
+                self.stir();
+                Unpark::NudgeDriver
+            }
             _ => Unpark::Done,
+        }
+    }
+
+    /// Handing over the unit, step 2 of [`rest`](crate::rest).
+    fn rest(&self) {
+        if let Some(rest) = &self.rest {
+            rest.end();
+        }
+    }
+
+    /// Step 3.
+    fn stir(&self) {
+        if let Some(rest) = &self.rest {
+            rest.begin();
         }
     }
 

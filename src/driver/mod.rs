@@ -20,6 +20,8 @@
 pub(crate) mod coop;
 #[cfg(not(loom))]
 mod kind;
+#[cfg(all(feature = "test-util", not(loom)))]
+mod paused;
 #[cfg(not(loom))]
 pub(crate) mod plain;
 #[cfg(all(feature = "tokio", not(loom)))]
@@ -34,6 +36,8 @@ use std::time::Duration;
 
 use crate::parker::{Parker, Unpark};
 use crate::processors::{Census, Processors};
+use crate::rest::Rest;
+use crate::sync::Arc;
 use crate::sync::atomic::AtomicBool;
 use crate::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
@@ -60,6 +64,11 @@ pub(crate) trait Driver: Send + Sync + fmt::Debug {
 
     /// Tasks that third-party code gave to the driver itself, and that live in there.
     fn foreign_tasks(&self) -> usize;
+
+    /// Who must be told who is awake; `None` if nobody asks.
+    fn rest(&self) -> Option<Arc<Rest>> {
+        None
+    }
 
     /// Ends the driver. Nobody is inside, and all of Beat's own tasks are gone.
     fn shutdown(&self, timeout: Option<Duration>);
