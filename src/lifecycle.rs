@@ -89,17 +89,28 @@ pub(crate) fn start_thread(
 /// Calls `f`, and ends the process if it unwinds. Only a bug in Beat can do that, and what `what` has in hand, a
 /// processor or somebody's frame, would be lost: others would wait for ever and nobody knew why, or worse.
 pub(crate) fn must_return<R>(what: &'static str, f: impl FnOnce() -> R) -> R {
-    struct Abort(&'static str);
-    impl Drop for Abort {
-        fn drop(&mut self) {
-            say(&format!("beat: {} panicked outside user code. This is a bug in Beat; aborting.\n", self.0));
-            std::process::abort();
-        }
-    }
-    let abort = Abort(what);
+    let must_return = MustReturn(what);
     let result = f();
-    mem::forget(abort);
+    must_return.has_returned();
     result
+}
+
+/// The same for what is no call: ends the process if it is dropped before [`has_returned`](Self::has_returned).
+#[must_use = "dropped, it ends the process"]
+#[derive(Debug)]
+pub(crate) struct MustReturn(pub(crate) &'static str);
+
+impl MustReturn {
+    pub(crate) fn has_returned(self) {
+        mem::forget(self);
+    }
+}
+
+impl Drop for MustReturn {
+    fn drop(&mut self) {
+        say(&format!("beat: {} panicked outside user code. This is a bug in Beat; aborting.\n", self.0));
+        std::process::abort();
+    }
 }
 
 /// Writes to the standard error, or to nobody if that is closed. Not by `eprintln`, which panics then, and which test

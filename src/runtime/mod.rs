@@ -6,11 +6,13 @@ pub(crate) mod context;
 pub(crate) mod global;
 mod handle;
 mod in_place;
+mod install;
 pub(crate) mod outside;
 
 pub use builder::{Builder, Pinning};
 pub use handle::{EnterGuard, Handle, NoCurrentRuntime};
 pub use in_place::block_in_place;
+pub use install::{BroadcastContext, broadcast, current_num_threads, current_thread_index};
 
 use std::future::Future;
 use std::io;
