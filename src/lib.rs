@@ -102,8 +102,8 @@ mod api {
     pub use crate::join::join;
     pub use crate::metrics::Metrics;
     pub use crate::runtime::{
-        BroadcastContext, Builder, EnterGuard, Handle, NoCurrentRuntime, Pinning, Runtime, block_in_place,
-        broadcast, current_num_threads, current_thread_index,
+        BroadcastContext, Builder, EnterGuard, Explanation, Handle, NoCurrentRuntime, Pinning, Runtime,
+        block_in_place, broadcast, current_num_threads, current_thread_index,
     };
     pub use crate::scope::{Scope, ScopeFifo, in_place_scope, in_place_scope_fifo, scope, scope_fifo};
     pub use crate::task::{AbortHandle, AbortOnDropHandle, JoinError, JoinHandle, JoinSet, yield_now};

@@ -24,7 +24,7 @@
 //! the driver, which looks at [`Parker::is_notified`] after it has registered its waker) cannot miss it.
 //!
 //! In a runtime whose clock can be paused the owner gives a unit of [`rest`](crate::rest) up while it sleeps, and
-//! whoever finds it asleep takes one for it.
+//! whoever wakes it takes one for it.
 
 use crate::rest::Rest;
 use crate::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
@@ -98,7 +98,7 @@ impl Parker {
 
     /// Whether the token is there: the driver's question after it has registered its waker.
     #[cfg_attr(
-        not(any(feature = "tokio", loom)),
+        not(any(feature = "tokio", feature = "async-io", loom)),
         expect(dead_code, reason = "asked by drivers that have events")
     )]
     pub(crate) fn is_notified(&self) -> bool {
@@ -109,21 +109,22 @@ impl Parker {
     pub(crate) fn unpark(&self) -> Unpark {
         // A swap and not a compare-and-swap: even if the token is there already, the owner must see what this
         // caller did before, so this caller's release has to be part of the word's history.
+        self.stir();
         match self.futex.word.swap(NOTIFIED, AcqRel) {
             PARKED => {
-                self.stir();
                 self.futex.wake();
                 Unpark::Done
             }
-            DRIVER => {
-                self.stir();
-                Unpark::NudgeDriver
+            DRIVER => Unpark::NudgeDriver,
+            _ => {
+                // The owner has not given its unit up, or has been given one.
+                self.rest();
+                Unpark::Done
             }
-            _ => Unpark::Done,
         }
     }
 
-    /// Handing over the unit, step 2 of [`rest`](crate::rest).
+    /// Handing over the unit, step 2 and the end of 4, of [`rest`](crate::rest).
     fn rest(&self) {
         if let Some(rest) = &self.rest {
             rest.end();

@@ -11,9 +11,10 @@
 //! - the *outside*, while nobody outside waits in a `block_on`: nothing drives tokio's own runtime then either.
 //!
 //! *Handing over the unit.* 1. The owner publishes `PARKED` or `DRIVER` in its [parker](crate::parker); 2. gives up its
-//! unit; 3. whoever swaps the token into a parker that says so takes a unit for the owner; 4. unparks it. So the unit of
-//! a thread that can run is never missing: the unparker holds one of its own at step 3 (or is the event that ends the
-//! rest), and an owner that has not come to step 1 has not given its unit up.
+//! unit; 3. whoever unparks it takes a unit for it, and 4. swaps the token in; if the owner was not down, it gives that
+//! unit up again. So the unit of a thread that can run is never missing: an owner that has not come to step 1 has not
+//! given its own up, and one that goes on after step 4 has been given another. Step 3 comes before step 4: the owner
+//! could otherwise run, come to rest again and give a unit up that nobody has taken yet, the unparker's.
 //!
 //! Queued work needs no unit: whoever publishes it either sends for a thread (step 3), or relies on one that is awake
 //! and looks through the queues after it has parked no more than in name (Sleep 3 of [`processors`](crate::processors)).
@@ -50,6 +51,7 @@ pub(crate) struct Rest {
 
 impl Rest {
     /// The outside is awake.
+    #[cfg_attr(not(any(feature = "test-util", loom)), expect(dead_code, reason = "no clock asks"))]
     pub(crate) fn new(observer: Box<dyn Observer>) -> Self {
         Self { awake: AtomicUsize::new(1), waiting: AtomicUsize::new(0), observer }
     }
@@ -69,10 +71,7 @@ impl Rest {
         }
     }
 
-    #[cfg_attr(
-        not(any(all(feature = "test-util", not(loom)), loom)),
-        expect(dead_code, reason = "asked by the driver with a clock that can be paused")
-    )]
+    #[cfg_attr(not(any(feature = "test-util", loom)), expect(dead_code, reason = "no clock asks"))]
     pub(crate) fn is_awake(&self) -> bool {
         self.awake.load(SeqCst) > 0
     }

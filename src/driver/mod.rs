@@ -2,7 +2,7 @@
 //!
 //! Beat has no reactor of its own. A [`Driver`] is a place that a thread can park in and that knows about
 //! events: [`plain`] knows none, [`tokio`] *is* a tokio current-thread runtime, whose epoll and timers turn
-//! while an idle worker sits in it.
+//! while an idle worker sits in it, and `async_io` is the `block_on` of the smol family's reactor.
 //!
 //! At most one thread is inside the driver, the holder of the *token* ([`DriverSlot::try_enter`]); all others
 //! park on their own futexes. Somebody is always responsible for it:
@@ -16,6 +16,8 @@
 //! Rules 1 to 3 leave no gap: "last one serving" is decided under the lock of
 //! [`Processors`](crate::processors::Processors), and a thread that stops serving by going to sleep does 1.
 
+#[cfg(all(feature = "async-io", not(loom)))]
+pub(crate) mod async_io;
 #[cfg(all(feature = "tokio", not(loom)))]
 pub(crate) mod coop;
 #[cfg(not(loom))]

@@ -54,11 +54,13 @@ impl Wake for Unparker {
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        // AcqRel pairs with `take`. What is woken already has its unit.
-        if !self.woken.swap(true, AcqRel)
-            && let Some(rest) = &self.visited
-        {
+        // As a parker does it: the unit comes before the token.
+        if let Some(rest) = &self.visited {
             rest.begin();
+        }
+        // AcqRel pairs with `take`.
+        if self.woken.swap(true, AcqRel) {
+            self.rest();
         }
         match &self.owner {
             Some(shared) => shared.driver.unpark(&self.parker),

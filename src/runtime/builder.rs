@@ -32,7 +32,7 @@ pub(super) const WORKERS_VARIABLE: &str = "BEAT_WORKERS";
 const HEARTBEAT: Duration = Duration::from_micros(100);
 const POLL_BUDGET: Duration = Duration::from_micros(500);
 /// How long an idle thread for blocking closures waits for the next one.
-const KEEP_ALIVE: Duration = Duration::from_millis(500);
+pub(super) const KEEP_ALIVE: Duration = Duration::from_millis(500);
 /// How many threads for blocking closures there are at most. Source: tokio's default.
 const MOST_BLOCKING_THREADS: usize = 512;
 
@@ -64,6 +64,8 @@ pub struct Builder {
     pub(super) driver: DriverKind,
     pub(super) start_paused: bool,
     pub(super) hooks: Hooks,
+    /// Whether `build` says what was chosen.
+    pub(super) explains_itself: bool,
     global: bool,
 }
 
@@ -84,6 +86,7 @@ impl Builder {
             driver: DriverKind::default(),
             start_paused: false,
             hooks: Hooks::default(),
+            explains_itself: false,
             global: false,
         }
     }
@@ -283,11 +286,15 @@ impl Builder {
     /// closures, more pinned workers than CPUs, a paused clock without tokio's. Otherwise what the system says when it refuses a thread or a descriptor.
     pub fn build(self) -> io::Result<Runtime> {
         os::probe();
+        if self.explains_itself {
+            lifecycle::say(&self.explain().to_string());
+        }
         let (kind, start_paused, keep_alive) = (self.driver, self.start_paused, self.keep_alive);
-        self.check_clock()?;
         let config = self.settle()?;
         let driver: Box<dyn Driver> = match kind {
             DriverKind::Plain => Box::new(PlainDriver),
+            #[cfg(feature = "async-io")]
+            DriverKind::AsyncIo => Box::new(crate::driver::async_io::AsyncIoDriver::default()),
             #[cfg(feature = "tokio")]
             DriverKind::Tokio => {
                 let settings = crate::driver::tokio::Settings { start_paused, keep_alive };
@@ -302,8 +309,14 @@ impl Builder {
         Ok(Runtime::from(Handle { shared }))
     }
 
+    /// What `build` would refuse.
+    pub(super) fn check(self) -> io::Result<()> {
+        self.settle().map(drop)
+    }
+
     /// Checks everything that can be wrong.
     fn settle(self) -> io::Result<Config> {
+        self.check_clock()?;
         let workers = match self.workers {
             Some(workers) => workers,
             None => default_workers()?,
