@@ -141,7 +141,10 @@ fn a_runtime_ends_with_timers_and_sockets_pending() {
                 drop(runtime.spawn(async move {
                     let _guard = guard;
                     let listener = Async::<TcpListener>::bind(([127, 0, 0, 1], 0)).unwrap();
-                    drop(futures::future::join(Timer::after(Duration::from_secs(3600)), listener.accept()).await);
+                    drop(
+                        futures::future::join(Timer::after(Duration::from_secs(3600)), listener.accept())
+                            .await,
+                    );
                 }));
             }
             runtime.block_on(beat::yield_now());

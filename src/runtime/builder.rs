@@ -222,7 +222,9 @@ impl Builder {
     /// let parks = Arc::new(AtomicUsize::new(0));
     /// let counted = Arc::clone(&parks);
     /// let runtime = beat::Runtime::builder()
-    ///     .on_thread_park(move || drop(counted.fetch_add(1, SeqCst)))
+    ///     .on_thread_park(move || {
+    ///         counted.fetch_add(1, SeqCst);
+    ///     })
     ///     .build()?;
     /// while parks.load(SeqCst) == 0 {
     ///     std::thread::yield_now(); // the workers have nothing to do
