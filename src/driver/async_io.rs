@@ -2,8 +2,9 @@
 //!
 //! async-io has one reactor for the process, which whoever calls its `block_on` turns while it waits; a thread of its
 //! own (`async-io`) does so when nobody does. A thread with the token parks in that `block_on`, and so turns the
-//! reactor if no other thread has it at the time: another runtime's, or async-io's own, which takes its turn after
-//! each of ours. Wakers then run there, and a task comes by way of the injector.
+//! reactor if no other thread has it at the time: another runtime's, or async-io's own, which is woken at the end of each
+//! `block_on` and as a rule has it before ours is back. Wakers then run there, and a task comes by way of the injector.
+//! The public interface has no way to keep the reactor: see decision 7.
 //!
 //! *Park* and *nudge* are those of the [tokio driver](super::tokio): 1. the owner publishes `DRIVER` in its parker;
 //! 2. a small future registers its waker and 3. looks whether the parker is notified; a nudge wakes that waker.

@@ -291,7 +291,9 @@ impl Builder {
         if self.explains_itself {
             lifecycle::say(&self.explain().to_string());
         }
-        let (kind, start_paused, keep_alive) = (self.driver, self.start_paused, self.keep_alive);
+        let kind = self.driver;
+        #[cfg(feature = "tokio")]
+        let (start_paused, keep_alive) = (self.start_paused, self.keep_alive);
         let config = self.settle()?;
         let driver: Box<dyn Driver> = match kind {
             DriverKind::Plain => Box::new(PlainDriver),
