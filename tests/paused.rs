@@ -303,7 +303,8 @@ fn advance_and_resume_work_as_ever() {
         let (begun, has_begun) = tokio::sync::oneshot::channel();
         let sleeper = beat::spawn(async {
             let mut sleep = std::pin::pin!(sleep(HOUR));
-            poll_fn(|cx| Poll::Ready(assert!(sleep.as_mut().poll(cx).is_pending()))).await;
+            let is_pending = poll_fn(|cx| Poll::Ready(sleep.as_mut().poll(cx).is_pending())).await;
+            assert!(is_pending);
             begun.send(()).unwrap();
             sleep.await;
         });
