@@ -26,13 +26,13 @@
 //! # The source, in reading order
 //!
 //! 1. `sync`: std or loom. `parker`: putting one thread to sleep.
-//! 2. `processors`: who may run; sleep, submit and hand-over, with their proofs.
+//! 2. `processors`: who may run; sleep, submit and hand-over, with their proofs. `rest`: when time may jump.
 //! 3. `ticket`, `heartbeat`, `latent`, `join`: fork-join. `jobs`, `scope`: many jobs that borrow.
 //! 4. `driver`, `duty`: where threads park, and who serves events while all workers compute.
 //! 5. `task`: futures and closures as heap objects, sets of local ones. `cancel`.
 //! 6. `local`, `scheduler`, `worker`, `user_code`, `ticking`, `watchdog`, `blocking`: a thread's state, what threads
 //!    share, their loop, what they do inside user code, and who watches over it.
-//! 7. `runtime`, `roll`, `lifecycle`: making, using and ending it all. `metrics`. `os`.
+//! 7. `runtime`, `roll`, `lifecycle`: making, using and ending it all. `metrics`. `long_polls`. `os`.
 //! 8. `hyper`, `serve`: HTTP on it. `model`: the loom models.
 
 // The models use a part of each protocol's vocabulary.
@@ -58,6 +58,8 @@ mod lifecycle;
 #[cfg(not(loom))]
 mod local;
 #[cfg(not(loom))]
+mod long_polls;
+#[cfg(not(loom))]
 mod metrics;
 #[cfg(all(test, loom))]
 mod model;
@@ -65,6 +67,7 @@ mod model;
 mod os;
 mod parker;
 mod processors;
+mod rest;
 mod roll;
 #[cfg(not(loom))]
 mod runtime;
@@ -99,7 +102,8 @@ mod api {
     pub use crate::join::join;
     pub use crate::metrics::Metrics;
     pub use crate::runtime::{
-        Builder, EnterGuard, Handle, NoCurrentRuntime, Pinning, Runtime, block_in_place,
+        BroadcastContext, Builder, EnterGuard, Explanation, Handle, NoCurrentRuntime, Pinning, Runtime,
+        block_in_place, broadcast, current_num_threads, current_thread_index,
     };
     pub use crate::scope::{Scope, ScopeFifo, in_place_scope, in_place_scope_fifo, scope, scope_fifo};
     pub use crate::task::{

@@ -71,12 +71,12 @@ impl Lifecycle {
 /// The system refused it, or the runtime's last reference is going.
 pub(crate) fn start_thread(
     shared: &Shared,
-    name: &str,
+    name: String,
     stack_size: Option<usize>,
     body: impl FnOnce(&Arc<Shared>) + Send + 'static,
 ) -> io::Result<Thread> {
     let shared = shared.arc().ok_or_else(|| io::Error::other("the runtime is being dropped"))?;
-    let mut builder = thread::Builder::new().name(format!("{}-{name}", shared.config.thread_name));
+    let mut builder = thread::Builder::new().name(name);
     if let Some(size) = stack_size {
         builder = builder.stack_size(size);
     }
@@ -90,22 +90,33 @@ pub(crate) fn start_thread(
 /// Calls `f`, and ends the process if it unwinds. Only a bug in Beat can do that, and what `what` has in hand, a
 /// processor or somebody's frame, would be lost: others would wait for ever and nobody knew why, or worse.
 pub(crate) fn must_return<R>(what: &'static str, f: impl FnOnce() -> R) -> R {
-    struct Abort(&'static str);
-    impl Drop for Abort {
-        fn drop(&mut self) {
-            say(&format!("beat: {} panicked outside user code. This is a bug in Beat; aborting.\n", self.0));
-            std::process::abort();
-        }
-    }
-    let abort = Abort(what);
+    let must_return = MustReturn(what);
     let result = f();
-    mem::forget(abort);
+    must_return.has_returned();
     result
+}
+
+/// The same for what is no call: ends the process if it is dropped before [`has_returned`](Self::has_returned).
+#[must_use = "dropped, it ends the process"]
+#[derive(Debug)]
+pub(crate) struct MustReturn(pub(crate) &'static str);
+
+impl MustReturn {
+    pub(crate) fn has_returned(self) {
+        mem::forget(self);
+    }
+}
+
+impl Drop for MustReturn {
+    fn drop(&mut self) {
+        say(&format!("beat: {} panicked outside user code. This is a bug in Beat; aborting.\n", self.0));
+        std::process::abort();
+    }
 }
 
 /// Writes to the standard error, or to nobody if that is closed. Not by `eprintln`, which panics then, and which test
 /// harnesses keep to themselves.
-fn say(message: &str) {
+pub(crate) fn say(message: &str) {
     let _ = io::Write::write_all(&mut io::stderr(), message.as_bytes());
 }
 
@@ -160,7 +171,7 @@ fn leave_behind(shared: &Shared) {
         debug_assert!(all_gone, "it waits for as long as it takes");
         finish(&kept, None);
     };
-    let builder = thread::Builder::new().name(format!("{}-shutdown", shared.config.thread_name));
+    let builder = thread::Builder::new().name(format!("{}-shutdown", shared.config.thread_name.prefix()));
     if let Err(error) = builder.spawn(rest) {
         shared.lifecycle.report_spawn_failure(&error);
         if shared.lifecycle.roll.abandon() == Finish::Caller {

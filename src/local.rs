@@ -359,7 +359,7 @@ impl Local {
         let tickets = Deque::new_lifo();
         let tasks = Deque::new_fifo();
         let remote = Arc::new(Remote {
-            seat: Arc::new(Seat::new()),
+            seat: Arc::new(Seat::counted(shared.rest.clone())),
             latent: LatentJobs::new(),
             tickets: tickets.stealer(),
             tasks: tasks.stealer(),
@@ -578,6 +578,9 @@ impl Local {
 
     /// Sets the thread's scheduling slice, if that changes it.
     pub(crate) fn set_slice(&self, slice: Slice) {
+        if !self.shared.config.slices {
+            return;
+        }
         // Relaxed: a late look leaves the slice that the watchdog gave until the next time.
         if self.remote.slice_was_changed.load(Relaxed) {
             self.remote.slice_was_changed.store(false, Relaxed);

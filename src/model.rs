@@ -6,6 +6,7 @@
 
 mod duty;
 mod end;
+mod rest;
 mod ticking;
 
 use std::ptr;

@@ -58,6 +58,7 @@
 //! thread: the one on the right core has the warm cache and the pinned mask).
 
 use crate::parker::Parker;
+use crate::rest::Rest;
 use crate::sync::atomic::Ordering::{Relaxed, SeqCst};
 use crate::sync::atomic::{AtomicU32, AtomicU64};
 use crate::sync::{Arc, Mutex};
@@ -83,8 +84,15 @@ pub(crate) struct Seat {
 }
 
 impl Seat {
+    #[cfg(loom)]
     pub(crate) fn new() -> Self {
-        Self { parker: Arc::new(Parker::new()), word: AtomicU32::new(0), home: AtomicU32::new(0) }
+        Self::counted(None)
+    }
+
+    /// For a thread that counts as awake there, unless it is parked.
+    pub(crate) fn counted(rest: Option<Arc<Rest>>) -> Self {
+        let parker = Arc::new(Parker::counted(rest));
+        Self { parker, word: AtomicU32::new(0), home: AtomicU32::new(0) }
     }
 
     /// The processor the thread holds.

@@ -16,6 +16,7 @@
 //! a poll instead, the [watchdog](crate::watchdog) passes its queue on.
 
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Weak};
@@ -29,12 +30,15 @@ use crate::duty::{self, Duty};
 use crate::jobs::Offers;
 use crate::lifecycle::Lifecycle;
 use crate::local::{self, Local, Remote, Role, Threads, steal};
+use crate::long_polls::LongPolls;
 use crate::metrics::{Counters, Metrics};
 use crate::os::{self, Affinity};
 use crate::processors::{Processors, Wake};
+use crate::rest::Rest;
 use crate::runtime::Hook;
 use crate::scope::OpenScope;
 use crate::task::Runnable;
+use crate::task::contained::Contained;
 use crate::watchdog::Watchdog;
 use crate::worker;
 
@@ -56,17 +60,74 @@ const TURN_PERIOD: u64 = 20_000;
 /// The settled configuration of a runtime.
 pub(crate) struct Config {
     pub(crate) workers: u32,
-    pub(crate) thread_name: String,
+    pub(crate) thread_name: ThreadName,
     pub(crate) stack_size: Option<usize>,
     pub(crate) heartbeat: Duration,
     /// How long a poll may last before it is made to yield, in nanoseconds.
     pub(crate) poll_budget: u64,
+    /// How long a poll may last before that is reported, in nanoseconds.
+    pub(crate) long_poll_warning: Option<u64>,
+    /// Whether threads ask for scheduling slices.
+    pub(crate) slices: bool,
+    pub(crate) max_blocking_threads: usize,
+    /// How long an idle thread for blocking closures waits for the next one.
+    pub(crate) keep_alive: Duration,
     /// One mask per processor; empty if workers are not pinned.
     pub(crate) pins: Vec<Affinity>,
     /// The mask of threads that are not pinned.
     pub(crate) unpinned: Option<Affinity>,
+    pub(crate) hooks: Hooks,
+}
+
+/// What users run on threads.
+#[derive(Clone, Default)]
+pub(crate) struct Hooks {
     pub(crate) on_thread_start: Option<Hook>,
     pub(crate) on_thread_stop: Option<Hook>,
+    pub(crate) on_thread_park: Option<Hook>,
+    pub(crate) on_thread_unpark: Option<Hook>,
+}
+
+/// What threads are called.
+#[derive(Clone)]
+pub(crate) enum ThreadName {
+    /// How the names begin.
+    Prefix(String),
+    /// What the user says at each start of a thread that runs user code.
+    Asked(Arc<dyn Fn() -> String + Send + Sync>),
+}
+
+impl ThreadName {
+    /// The prefix, for threads that run no user code.
+    pub(crate) fn prefix(&self) -> &str {
+        match self {
+            Self::Prefix(prefix) => prefix,
+            Self::Asked(_) => "beat",
+        }
+    }
+
+    /// The name of a thread that runs user code. Calls the user's function: outside locks.
+    pub(crate) fn of(&self, role: &str) -> String {
+        if let Self::Asked(name) = self {
+            match catch_unwind(AssertUnwindSafe(|| name())) {
+                Ok(mut name) => {
+                    name.truncate(name.find('\0').unwrap_or(name.len()));
+                    return name;
+                }
+                Err(payload) => drop(Contained::new(payload)),
+            }
+        }
+        format!("{}-{role}", self.prefix())
+    }
+}
+
+impl std::fmt::Debug for ThreadName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Prefix(prefix) => f.debug_tuple("Prefix").field(prefix).finish(),
+            Self::Asked(_) => f.debug_tuple("Asked").finish_non_exhaustive(),
+        }
+    }
 }
 
 impl std::fmt::Debug for Config {
@@ -89,10 +150,13 @@ pub(crate) struct Shared {
     pub(crate) closures: Injector<Runnable>,
     pub(crate) offers: Offers<OpenScope>,
     pub(crate) driver: DriverSlot,
+    /// Who is awake, if the clock can be paused.
+    pub(crate) rest: Option<Arc<Rest>>,
     pub(crate) duty: Duty,
     pub(crate) watchdog: Watchdog,
     pub(crate) blocking: Pool,
     pub(crate) lifecycle: Lifecycle,
+    pub(crate) long_polls: LongPolls,
     /// The counters of threads that are gone, and of foreign ones.
     pub(crate) retired: Counters,
     /// What a poll costs on average, in nanoseconds.
@@ -113,11 +177,13 @@ impl Shared {
             injector: Injector::new(),
             closures: Injector::new(),
             offers: Offers::new(),
+            rest: driver.get().rest(),
             driver,
             duty: Duty::default(),
             watchdog: Watchdog::default(),
             blocking: Pool::default(),
             lifecycle: Lifecycle::default(),
+            long_polls: LongPolls::default(),
             retired: Counters::default(),
             mean_poll: AtomicU64::new(FIRST_MEAN_POLL),
             last_turn: AtomicU64::new(0),
@@ -175,6 +241,9 @@ impl Shared {
         }
         let awaits_ended = local.ended.replace(false) && local.tasks_len() >= MANY_TASKS;
         local.push_task(task, woken_while_running || awaits_ended);
+        if woken_while_running {
+            self.look_at_the_clock();
+        }
         if self.is_worth_waking(local.tasks_len()) {
             self.wake_if_unattended();
         }
@@ -348,6 +417,14 @@ impl Shared {
     pub(crate) fn ask_all(&self) {
         for thread in self.threads.all() {
             thread.ask();
+        }
+    }
+
+    /// Somebody yields, and may be waiting for what a paused clock has been advanced past: whoever sits in the driver
+    /// fires the timers that are due.
+    pub(crate) fn look_at_the_clock(&self) {
+        if self.rest.is_some() {
+            self.driver.get().nudge();
         }
     }
 

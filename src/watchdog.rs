@@ -67,7 +67,8 @@ impl Watchdog {
             thread.unpark();
             return;
         }
-        match lifecycle::start_thread(shared, "watchdog", Some(STACK_SIZE), thread_main) {
+        let name = format!("{}-watchdog", shared.config.thread_name.prefix());
+        match lifecycle::start_thread(shared, name, Some(STACK_SIZE), thread_main) {
             Ok(started) => *thread = Some(started),
             Err(error) => {
                 self.ticking.lower();
@@ -94,7 +95,9 @@ fn thread_main(shared: &Arc<Shared>) {
         // Pinned to a busy core it would come late; nothing else hangs on it.
         let _ = mask.apply();
     }
-    os::set_slice(Slice::Short);
+    if shared.config.slices {
+        os::set_slice(Slice::Short);
+    }
     os::sleep_on_time();
     Ticker::default().run(shared);
 }
@@ -195,7 +198,7 @@ fn found_stuck(shared: &Shared, remote: &Arc<Remote>, still: bool) {
     if remote.role() == Role::Duty {
         pass_tasks_on(shared, remote);
         if shared.duty.dismiss(&remote.seat, &shared.driver, || remote.set_role(Role::Worker)) {
-            remote.lengthen_slice();
+            lengthen_slice(shared, remote);
             // Resign 2.
             shared.cover();
             shared.notify_injected();
@@ -208,7 +211,7 @@ fn found_stuck(shared: &Shared, remote: &Arc<Remote>, still: bool) {
     if !remote.seat.is_computing() {
         if shared.processors.begin_computing(&remote.seat) {
             shared.retired.long_polls.add_shared(1);
-            remote.lengthen_slice();
+            lengthen_slice(shared, remote);
             pass_tasks_on(shared, remote);
             shared.cover();
         }
@@ -227,6 +230,13 @@ fn found_stuck(shared: &Shared, remote: &Arc<Remote>, still: bool) {
         shared.retired.hand_overs.add_shared(1);
         fence();
         shared.wake();
+    }
+}
+
+/// Whoever serves now must be able to preempt it.
+fn lengthen_slice(shared: &Shared, remote: &Remote) {
+    if shared.config.slices {
+        remote.lengthen_slice();
     }
 }
 

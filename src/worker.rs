@@ -22,6 +22,7 @@ use crate::lifecycle;
 use crate::local::{Local, Owned, Role, Turn};
 use crate::os::{self, Slice};
 use crate::processors::{self, ProcessorId, fence};
+use crate::rest::{Counted, Unit};
 use crate::runtime::{Hook, context};
 use crate::scheduler::Shared;
 use crate::scope::TakenJob;
@@ -87,12 +88,17 @@ enum Rested {
 ///
 /// See [`lifecycle::start_thread`].
 pub(crate) fn start(shared: &Shared, processor: Option<ProcessorId>) -> io::Result<()> {
-    let name = processor.map_or_else(|| "duty".into(), |p| p.to_string());
+    let role = processor.map_or_else(|| "duty".into(), |p| p.to_string());
+    let name = shared.config.thread_name.of(&role);
     let size = shared.config.stack_size;
-    lifecycle::start_thread(shared, &name, size, move |shared| thread_main(shared, processor)).map(drop)
+    // From before the start: whoever relies on the thread may come to rest at once.
+    let unit = Unit::take(shared.rest.as_ref());
+    let body = move |shared: &_| thread_main(shared, processor, unit);
+    lifecycle::start_thread(shared, name, size, body).map(drop)
 }
 
-fn thread_main(shared: &Arc<Shared>, processor: Option<ProcessorId>) {
+fn thread_main(shared: &Arc<Shared>, processor: Option<ProcessorId>, unit: Unit) {
+    let _counted = Counted::own_thread(shared.rest.as_ref(), Some(unit));
     let role = if processor.is_some() { Role::Worker } else { Role::Duty };
     let local = Local::new(Arc::clone(shared), role);
     // SAFETY: `local` is boxed, belongs to this thread and is dropped after the guard.
@@ -111,12 +117,12 @@ fn thread_main(shared: &Arc<Shared>, processor: Option<ProcessorId>) {
                 let _ = mask.apply();
             }
             shared.duty.take_up(local.seat());
-            run_hook(shared.config.on_thread_start.as_ref());
+            run_hook(shared.config.hooks.on_thread_start.as_ref());
             worker.run(None);
         }
     }
     worker.retire();
-    run_hook(shared.config.on_thread_stop.as_ref());
+    run_hook(shared.config.hooks.on_thread_stop.as_ref());
     drop(context);
     drop(installed);
     drop(local);
@@ -145,12 +151,12 @@ impl<'a> Worker<'a> {
     /// Runs the user's hook, which may take its time: the thread counts as computing meanwhile, and not as
     /// searching, for which all others would wait.
     fn run_start_hook(&self, searching: Searching) -> Option<Searching> {
-        if self.shared.config.on_thread_start.is_none() {
+        if self.shared.config.hooks.on_thread_start.is_none() {
             return Some(searching);
         }
         let _computing = Computing::begin();
         searching.found(self.shared);
-        run_hook(self.shared.config.on_thread_start.as_ref());
+        run_hook(self.shared.config.hooks.on_thread_start.as_ref());
         None
     }
 
@@ -366,9 +372,15 @@ impl<'a> Worker<'a> {
             Work::Task(task) => {
                 self.local.counters().polls.add(1);
                 self.local.count_poll();
-                self.local.budgets.begin_poll(self.shared.config.poll_budget);
+                let config = &self.shared.config;
+                let site = task.metadata().site();
+                let watched = config.long_poll_warning.map(|limit| self.shared.long_polls.watch(limit, site));
+                self.local.budgets.begin_poll(config.poll_budget);
                 self.run_item(task);
                 self.local.budgets.end_poll();
+                if let Some(watched) = watched {
+                    watched.end();
+                }
             }
             Work::Closure(closure) => {
                 self.local.counters().closures.add(1);
@@ -475,12 +487,14 @@ impl<'a> Worker<'a> {
                 return;
             }
         }
+        run_hook(shared.config.hooks.on_thread_park.as_ref());
         if self.hand_driver_back() {
             shared.duty.sleep_outside(local.seat());
         } else {
             shared.duty.sleep(local.seat(), &shared.driver, |token| self.park_with(token));
             self.left_driver();
         }
+        run_hook(shared.config.hooks.on_thread_unpark.as_ref());
         local.counters().duty_wakeups.add(1);
     }
 
@@ -525,10 +539,12 @@ impl processors::Sleeper for Worker<'_> {
             "nobody looks for tasks on a thread that sleeps"
         );
         self.local.counters().parks.add(1);
+        run_hook(self.shared.config.hooks.on_thread_park.as_ref());
         match may_drive.then(|| self.shared.driver.try_enter()).flatten() {
             Some(token) => self.park_in_driver(token),
             None => self.local.seat().parker.park(),
         }
+        run_hook(self.shared.config.hooks.on_thread_unpark.as_ref());
     }
 
     fn stay_down(&self) {

@@ -2,7 +2,7 @@
 //!
 //! Beat has no reactor of its own. A [`Driver`] is a place that a thread can park in and that knows about
 //! events: [`plain`] knows none, [`tokio`] *is* a tokio current-thread runtime, whose epoll and timers turn
-//! while an idle worker sits in it.
+//! while an idle worker sits in it, and `async_io` is the `block_on` of the smol family's reactor.
 //!
 //! At most one thread is inside the driver, the holder of the *token* ([`DriverSlot::try_enter`]); all others
 //! park on their own futexes. Somebody is always responsible for it:
@@ -16,10 +16,14 @@
 //! Rules 1 to 3 leave no gap: "last one serving" is decided under the lock of
 //! [`Processors`](crate::processors::Processors), and a thread that stops serving by going to sleep does 1.
 
+#[cfg(all(feature = "async-io", not(loom)))]
+pub(crate) mod async_io;
 #[cfg(all(feature = "tokio", not(loom)))]
 pub(crate) mod coop;
 #[cfg(not(loom))]
 mod kind;
+#[cfg(all(feature = "test-util", not(loom)))]
+mod paused;
 #[cfg(not(loom))]
 pub(crate) mod plain;
 #[cfg(all(feature = "tokio", not(loom)))]
@@ -35,6 +39,8 @@ use std::time::Duration;
 
 use crate::parker::{Parker, Unpark};
 use crate::processors::{Census, Processors};
+use crate::rest::Rest;
+use crate::sync::Arc;
 use crate::sync::atomic::AtomicBool;
 use crate::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
@@ -61,6 +67,11 @@ pub(crate) trait Driver: Send + Sync + fmt::Debug {
 
     /// Tasks that third-party code gave to the driver itself, and that live in there.
     fn foreign_tasks(&self) -> usize;
+
+    /// Who must be told who is awake; `None` if nobody asks.
+    fn rest(&self) -> Option<Arc<Rest>> {
+        None
+    }
 
     /// Ends the driver. Nobody is inside, and all of Beat's own tasks are gone.
     fn shutdown(&self, timeout: Option<Duration>);

@@ -3,14 +3,19 @@
 pub(crate) mod block_on;
 mod builder;
 pub(crate) mod context;
+mod explain;
 pub(crate) mod global;
 mod handle;
 mod in_place;
+mod install;
 pub(crate) mod outside;
+mod presets;
 
 pub use builder::{Builder, Pinning};
+pub use explain::Explanation;
 pub use handle::{EnterGuard, Handle, NoCurrentRuntime};
 pub use in_place::block_in_place;
+pub use install::{BroadcastContext, broadcast, current_num_threads, current_thread_index};
 
 use std::future::Future;
 use std::io;
