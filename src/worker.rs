@@ -373,8 +373,8 @@ impl<'a> Worker<'a> {
                 self.local.counters().polls.add(1);
                 self.local.count_poll();
                 let config = &self.shared.config;
-                let site = task.metadata().site();
-                let watched = config.long_poll_warning.map(|limit| self.shared.long_polls.watch(limit, site));
+                let watch = |limit| self.shared.long_polls.watch(limit, task.metadata().site());
+                let watched = config.long_poll_warning.map(watch);
                 self.local.budgets.begin_poll(config.poll_budget);
                 self.run_item(task);
                 self.local.budgets.end_poll();
