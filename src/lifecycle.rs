@@ -105,7 +105,7 @@ pub(crate) fn must_return<R>(what: &'static str, f: impl FnOnce() -> R) -> R {
 
 /// Writes to the standard error, or to nobody if that is closed. Not by `eprintln`, which panics then, and which test
 /// harnesses keep to themselves.
-fn say(message: &str) {
+pub(crate) fn say(message: &str) {
     let _ = io::Write::write_all(&mut io::stderr(), message.as_bytes());
 }
 

@@ -12,14 +12,15 @@
 use std::fmt;
 use std::future::poll_fn;
 use std::mem;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Poll;
 use std::time::Duration;
 
 use futures::task::AtomicWaker;
 use tokio::runtime::{Builder, EnterGuard, Handle, Runtime};
 
-use super::{Driver, Entered};
+use super::escaped::Escaped;
+use super::{Driver, Entered, Foreign};
 use crate::parker::Parker;
 
 pub(crate) struct TokioDriver {
@@ -27,6 +28,7 @@ pub(crate) struct TokioDriver {
     runtime: Mutex<Option<Runtime>>,
     handle: Handle,
     waker: AtomicWaker,
+    escaped: Arc<Escaped>,
 }
 
 impl TokioDriver {
@@ -35,22 +37,29 @@ impl TokioDriver {
     /// Those of tokio: the system has no descriptor left for epoll, say.
     ///
     /// `on_thread_start` runs at the start of each thread that tokio makes for blocking calls.
-    pub(crate) fn new(on_thread_start: impl Fn() + Send + Sync + 'static) -> std::io::Result<Self> {
+    pub(crate) fn new(
+        escaped: Escaped,
+        on_thread_start: impl Fn() + Send + Sync + 'static,
+    ) -> std::io::Result<Self> {
+        let escaped = Arc::new(escaped);
+        let (parks, unparks) = (Arc::clone(&escaped), Arc::clone(&escaped));
         let runtime = Builder::new_current_thread()
             .enable_all()
             .thread_name("beat-tokio-blocking")
             .on_thread_start(on_thread_start)
+            // Between the two it waits for events.
+            .on_thread_park(move || parks.end_stretch())
+            .on_thread_unpark(move || unparks.begin_stretch())
             .build()?;
-        Ok(Self {
-            handle: runtime.handle().clone(),
-            runtime: Mutex::new(Some(runtime)),
-            waker: AtomicWaker::new(),
-        })
+        let handle = runtime.handle().clone();
+        escaped.watch(handle.metrics());
+        Ok(Self { handle, runtime: Mutex::new(Some(runtime)), waker: AtomicWaker::new(), escaped })
     }
 
     fn block_on(&self, future: impl Future<Output = ()>) {
         let runtime = self.runtime.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(runtime) = &*runtime {
+            let _stretch = Stretch::begin(&self.escaped);
             runtime.block_on(future);
         }
     }
@@ -95,8 +104,8 @@ impl Driver for TokioDriver {
         Some(Box::new(EnteredTokio { _guard: guard, _handle: handle }))
     }
 
-    fn foreign_tasks(&self) -> usize {
-        self.handle.metrics().num_alive_tasks()
+    fn foreign_tasks(&self) -> Foreign {
+        self.escaped.counts()
     }
 
     fn shutdown(&self, timeout: Option<Duration>) {
@@ -118,6 +127,22 @@ impl Drop for TokioDriver {
         if let Some(runtime) = runtime.take() {
             runtime.shutdown_background();
         }
+    }
+}
+
+/// A time inside tokio, also if it unwinds.
+struct Stretch<'a>(&'a Escaped);
+
+impl<'a> Stretch<'a> {
+    fn begin(escaped: &'a Escaped) -> Self {
+        escaped.begin_stretch();
+        Self(escaped)
+    }
+}
+
+impl Drop for Stretch<'_> {
+    fn drop(&mut self) {
+        self.0.end_stretch();
     }
 }
 

@@ -7,6 +7,8 @@ use std::thread;
 use std::time::Duration;
 
 use super::{Handle, Hook, Runtime};
+#[cfg(feature = "tokio")]
+use crate::driver::escaped::Escaped;
 use crate::driver::plain::PlainDriver;
 use crate::driver::{Driver, DriverKind, DriverSlot};
 use crate::lifecycle;
@@ -53,6 +55,7 @@ pub struct Builder {
     driver: DriverKind,
     on_thread_start: Option<Hook>,
     on_thread_stop: Option<Hook>,
+    warnings: Option<bool>,
     global: bool,
 }
 
@@ -68,6 +71,7 @@ impl Builder {
             driver: DriverKind::default(),
             on_thread_start: None,
             on_thread_stop: None,
+            warnings: None,
             global: false,
         }
     }
@@ -132,6 +136,14 @@ impl Builder {
         self
     }
 
+    /// Whether the runtime says on the standard error, once a process each, what works but not as well as it could:
+    /// that tasks were given to `tokio::spawn`, and that one kept all timers and sockets waiting. By default it
+    /// does, unless the environment variable `BEAT_WARN` is 0.
+    pub fn warnings(mut self, warnings: bool) -> Self {
+        self.warnings = Some(warnings);
+        self
+    }
+
     /// Whether the runtime will be the global one: its workers are pinned unless told otherwise.
     pub(crate) fn global(mut self, global: bool) -> Self {
         self.global = global;
@@ -148,13 +160,16 @@ impl Builder {
     pub fn build(self) -> io::Result<Runtime> {
         os::probe();
         let driver = self.driver;
+        #[cfg(feature = "tokio")]
+        let warnings = self.warnings.map_or_else(default_warnings, Ok)?;
         let config = self.settle()?;
         let driver: Box<dyn Driver> = match driver {
             DriverKind::Plain => Box::new(PlainDriver),
             #[cfg(feature = "tokio")]
             DriverKind::Tokio => {
                 let unpinned = config.unpinned.clone();
-                Box::new(crate::driver::tokio::TokioDriver::new(move || {
+                let escaped = Escaped::new(config.heartbeat, warnings);
+                Box::new(crate::driver::tokio::TokioDriver::new(escaped, move || {
                     if let Some(mask) = &unpinned {
                         // As for the blocking pool.
                         let _ = mask.apply();
@@ -253,6 +268,18 @@ fn default_workers() -> io::Result<usize> {
     }
 }
 
+#[cfg(feature = "tokio")]
+fn default_warnings() -> io::Result<bool> {
+    match std::env::var("BEAT_WARN") {
+        Ok(text) => match text.trim() {
+            "0" => Ok(false),
+            "1" => Ok(true),
+            _ => Err(invalid(format!("BEAT_WARN is {text:?}: set it to 0 or 1, or unset it"))),
+        },
+        Err(_) => Ok(true),
+    }
+}
+
 fn invalid(message: impl Into<String>) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidInput, message.into())
 }
@@ -266,6 +293,7 @@ impl fmt::Debug for Builder {
             .field("poll_budget", &self.poll_budget)
             .field("pinning", &self.pinning)
             .field("driver", &self.driver)
+            .field("warnings", &self.warnings)
             .finish_non_exhaustive()
     }
 }
