@@ -19,9 +19,10 @@ use std::time::Duration;
 use futures::task::AtomicWaker;
 use tokio::runtime::{Builder, EnterGuard, Handle, Runtime};
 
+use super::escaped::Escaped;
 #[cfg(feature = "test-util")]
 use super::paused::Keeper;
-use super::{Driver, Entered};
+use super::{Driver, Entered, Foreign};
 use crate::parker::Parker;
 use crate::rest::Rest;
 use crate::scheduler::Config;
@@ -32,6 +33,7 @@ pub(crate) struct TokioDriver {
     runtime: Mutex<Option<Runtime>>,
     handle: Handle,
     waker: Arc<AtomicWaker>,
+    escaped: Arc<Escaped>,
     /// Of a clock that can be paused.
     #[cfg(feature = "test-util")]
     keeper: Option<Keeper>,
@@ -43,6 +45,8 @@ pub(crate) struct Settings {
     pub(crate) start_paused: bool,
     /// How long an idle thread for tokio's own blocking calls waits for the next one, if not tokio's 10 s.
     pub(crate) keep_alive: Option<Duration>,
+    /// Whether tasks that are given to tokio's own runtime are worth a word.
+    pub(crate) warnings: bool,
 }
 
 impl TokioDriver {
@@ -77,10 +81,17 @@ impl TokioDriver {
         }
         #[cfg(feature = "test-util")]
         builder.start_paused(settings.start_paused);
+        let escaped = Arc::new(Escaped::new(config.heartbeat, settings.warnings));
+        let (parks, unparks) = (Arc::clone(&escaped), Arc::clone(&escaped));
+        // Between the two it waits for events.
+        builder.on_thread_park(move || parks.end_stretch()).on_thread_unpark(move || unparks.begin_stretch());
         let runtime = builder.build()?;
+        let handle = runtime.handle().clone();
+        escaped.watch(handle.metrics());
         let waker = Arc::new(AtomicWaker::new());
         Ok(Self {
-            handle: runtime.handle().clone(),
+            handle,
+            escaped,
             runtime: Mutex::new(Some(runtime)),
             #[cfg(feature = "test-util")]
             keeper: settings.start_paused.then(|| Keeper::new(Arc::clone(&waker))),
@@ -91,6 +102,7 @@ impl TokioDriver {
     fn block_on(&self, future: impl Future<Output = ()>) {
         let runtime = self.runtime.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(runtime) = &*runtime {
+            let _stretch = Stretch::begin(&self.escaped);
             runtime.block_on(future);
         }
     }
@@ -140,8 +152,8 @@ impl Driver for TokioDriver {
         Some(Box::new(EnteredTokio { _guard: guard, _handle: handle }))
     }
 
-    fn foreign_tasks(&self) -> usize {
-        self.handle.metrics().num_alive_tasks()
+    fn foreign_tasks(&self) -> Foreign {
+        self.escaped.counts()
     }
 
     fn rest(&self) -> Option<Arc<Rest>> {
@@ -170,6 +182,22 @@ impl Drop for TokioDriver {
         if let Some(runtime) = runtime.take() {
             runtime.shutdown_background();
         }
+    }
+}
+
+/// A time inside tokio, also if it unwinds.
+struct Stretch<'a>(&'a Escaped);
+
+impl<'a> Stretch<'a> {
+    fn begin(escaped: &'a Escaped) -> Self {
+        escaped.begin_stretch();
+        Self(escaped)
+    }
+}
+
+impl Drop for Stretch<'_> {
+    fn drop(&mut self) {
+        self.0.end_stretch();
     }
 }
 
