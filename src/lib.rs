@@ -33,11 +33,13 @@
 //! 6. `local`, `scheduler`, `worker`, `user_code`, `ticking`, `watchdog`, `blocking`: a thread's state, what threads
 //!    share, their loop, what they do inside user code, and who watches over it.
 //! 7. `runtime`, `roll`, `lifecycle`: making, using and ending it all. `metrics`. `long_polls`. `os`.
-//! 8. `hyper`, `serve`: HTTP on it. `model`: the loom models.
+//! 8. `pressure`, `admission`: how much memory there is, and who may start work that needs some.
+//! 9. `hyper`, `serve`: HTTP on it. `model`: the loom models.
 
 // The models use a part of each protocol's vocabulary.
 #![cfg_attr(loom, allow(dead_code))]
 
+pub mod admission;
 #[cfg(not(loom))]
 mod blocking;
 #[cfg(not(loom))]
@@ -66,6 +68,8 @@ mod model;
 #[cfg(not(loom))]
 mod os;
 mod parker;
+#[cfg(not(loom))]
+pub mod pressure;
 mod processors;
 mod rest;
 mod roll;
@@ -110,6 +114,7 @@ mod api {
         AbortHandle, AbortOnDropHandle, JoinError, JoinHandle, JoinSet, LocalSet, yield_now,
     };
 
+    pub use crate::admission::shorthands::*;
     #[cfg(feature = "axum")]
     pub use crate::serve::{Serve, serve};
     #[cfg(feature = "macros")]

@@ -148,6 +148,7 @@ pub(crate) fn shut_down(shared: &Shared, timeout: Option<Duration>) {
         shared.driver.unpark(&seat.parker);
     }
     shared.watchdog.release();
+    shared.admission.close();
     shared.blocking.release();
 
     let inside = context::is_own_thread(shared);

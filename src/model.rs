@@ -4,6 +4,7 @@
 //! Each model is the smallest program in which the protocol can fail, and loom runs it in every order of its
 //! atomic steps (up to a bound on preemptions). A wake-up that is lost shows as a deadlock.
 
+mod admission;
 mod duty;
 mod end;
 mod rest;

@@ -24,6 +24,7 @@ use std::time::Duration;
 
 use crossbeam_deque::Injector;
 
+use crate::admission::Admission;
 use crate::blocking::Pool;
 use crate::driver::{Cover, DriverSlot};
 use crate::duty::{self, Duty};
@@ -33,6 +34,7 @@ use crate::local::{self, Local, Remote, Role, Threads, steal};
 use crate::long_polls::LongPolls;
 use crate::metrics::{Counters, Metrics};
 use crate::os::{self, Affinity};
+use crate::pressure::PressureConfig;
 use crate::processors::{Processors, Wake};
 use crate::rest::Rest;
 use crate::runtime::Hook;
@@ -77,6 +79,7 @@ pub(crate) struct Config {
     /// The mask of threads that are not pinned.
     pub(crate) unpinned: Option<Affinity>,
     pub(crate) hooks: Hooks,
+    pub(crate) pressure: PressureConfig,
 }
 
 /// What users run on threads.
@@ -157,6 +160,7 @@ pub(crate) struct Shared {
     pub(crate) blocking: Pool,
     pub(crate) lifecycle: Lifecycle,
     pub(crate) long_polls: LongPolls,
+    pub(crate) admission: Arc<Admission>,
     /// The counters of threads that are gone, and of foreign ones.
     pub(crate) retired: Counters,
     /// What a poll costs on average, in nanoseconds.
@@ -172,6 +176,7 @@ impl Shared {
     pub(crate) fn new(config: Config, driver: DriverSlot) -> Arc<Self> {
         Arc::new_cyclic(|me| Self {
             processors: Processors::new(config.workers),
+            admission: Admission::new(config.pressure.clone(), config.workers as usize),
             config,
             threads: Threads::default(),
             injector: Injector::new(),

@@ -69,6 +69,15 @@ fn an_idle_runtime_makes_no_wake_ups() {
     let events = events(&runtime);
     stays_quiet("after closures, tasks and timers", 0);
 
+    // After admission the sampler looks a few times more, and sleeps.
+    let _entered = runtime.enter();
+    let permit = beat::admit().memory(1 << 10).try_permit().unwrap();
+    runtime.block_on(beat::try_spawn(async {}).unwrap()).unwrap();
+    assert!(beat::pressure().reading.is_some());
+    std::thread::sleep(std::time::Duration::from_secs(3));
+    stays_quiet("after admission, with a permit still held", 0);
+    drop(permit);
+
     // A closure that is open and blocked: still nothing to do.
     let (begun, release) = (Latch::new(), Latch::new());
     let closure = runtime.spawn_blocking_parallel({

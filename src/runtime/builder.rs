@@ -11,6 +11,7 @@ use crate::driver::plain::PlainDriver;
 use crate::driver::{Driver, DriverKind, DriverSlot};
 use crate::lifecycle;
 use crate::os::{self, Affinity};
+use crate::pressure::PressureConfig;
 use crate::scheduler::{Config, Hooks, Shared, ThreadName};
 
 /// Whether workers are bound to cores.
@@ -68,6 +69,7 @@ pub struct Builder {
     pub(super) explains_itself: bool,
     pub(super) warnings: Option<bool>,
     global: bool,
+    pressure: PressureConfig,
 }
 
 impl Builder {
@@ -90,6 +92,7 @@ impl Builder {
             explains_itself: false,
             warnings: None,
             global: false,
+            pressure: PressureConfig::new(),
         }
     }
 
@@ -289,6 +292,12 @@ impl Builder {
         self
     }
 
+    /// What is made of memory pressure, and how work is admitted.
+    pub fn pressure(mut self, config: PressureConfig) -> Self {
+        self.pressure = config;
+        self
+    }
+
     /// Whether the runtime will be the global one: its workers are pinned unless told otherwise.
     pub(crate) fn global(mut self, global: bool) -> Self {
         self.global = global;
@@ -301,7 +310,8 @@ impl Builder {
     ///
     /// [`InvalidInput`](io::ErrorKind::InvalidInput) for a setting that cannot be honoured, with a sentence that
     /// says what can: no worker or too many, a heartbeat of zero, a thread name with a zero byte, no thread for blocking
-    /// closures, more pinned workers than CPUs, a paused clock without tokio's. Otherwise what the system says when it refuses a thread or a descriptor.
+    /// closures, more pinned workers than CPUs, a paused clock without tokio's, thresholds of memory pressure out of order.
+    /// Otherwise what the system says when it refuses a thread or a descriptor.
     pub fn build(self) -> io::Result<Runtime> {
         os::probe();
         if self.explains_itself {
@@ -361,6 +371,7 @@ impl Builder {
         if matches!(&self.thread_name, ThreadName::Prefix(name) if name.contains('\0')) {
             return Err(invalid("a thread name cannot hold a zero byte: remove it from `thread_name`"));
         }
+        self.pressure.check()?;
         let unpinned = Affinity::current().ok();
         let pins = self.pins(workers, unpinned.as_ref())?;
         Ok(Config {
@@ -377,6 +388,7 @@ impl Builder {
             unpinned: unpinned.filter(|_| !pins.is_empty()),
             pins,
             hooks: self.hooks,
+            pressure: self.pressure,
         })
     }
 

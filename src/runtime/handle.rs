@@ -86,6 +86,17 @@ impl Handle {
         task::spawn_blocking_closure(&self.shared, f, std::panic::Location::caller())
     }
 
+    /// A request for admission to this runtime; see [`beat::admit`](crate::admit).
+    #[track_caller]
+    pub fn admit(&self) -> crate::admission::Admit {
+        crate::admission::Admit::new(Arc::clone(&self.shared), std::panic::Location::caller())
+    }
+
+    /// A snapshot of the memory; see [`beat::pressure()`](crate::pressure()).
+    pub fn pressure(&self) -> crate::pressure::Pressure {
+        crate::pressure::of(&self.shared)
+    }
+
     /// Runs `future` to its end on this thread, with this runtime entered.
     ///
     /// Allowed anywhere, also inside tasks and closures: a worker hands its processor over while it waits.

@@ -30,6 +30,7 @@
 //! | `home`, `id`, `label`, `kind` | `spawn` | anyone who holds a reference to the task |
 //! | `key` | `spawn`, before the task can be seen by others | abort; drop of the future |
 //! | `aborted` | anyone (`abort`) | the poll; forks of the closure |
+//! | `admitted` | `spawn` inside an admitted task; the first poll of one | its own code, halves included |
 //! | `dropped`, `done` | before and after the future's destructor | that itself; `AbortHandle::is_finished` |
 //!
 //! *Runtime*: the runtime of a task may be dereferenced while the future exists, and no longer. Every task whose future
@@ -85,6 +86,7 @@ use std::task::{Context, Poll};
 
 use async_task::{ScheduleInfo, WithInfo};
 
+use crate::admission::is_inside;
 use crate::cancel::Cancelled;
 use crate::local;
 use crate::scheduler::Shared;
@@ -134,6 +136,8 @@ pub(crate) struct Meta {
     key: AtomicU32,
     kind: Kind,
     aborted: AtomicBool,
+    /// What it spawns is never held back ([`admission`](crate::admission)).
+    admitted: AtomicBool,
     dropped: AtomicBool,
     done: AtomicBool,
 }
@@ -157,6 +161,7 @@ impl Meta {
             key: AtomicU32::new(0),
             kind,
             aborted: AtomicBool::new(false),
+            admitted: AtomicBool::new(is_inside()),
             dropped: AtomicBool::new(false),
             done: AtomicBool::new(false),
         }
@@ -234,6 +239,21 @@ pub(crate) fn current() -> *const Meta {
 pub(crate) fn with_current<R>(f: impl FnOnce(Option<&Meta>) -> R) -> R {
     // SAFETY: `Entered` sets the pointer for the time in which the header is alive, and takes it back.
     f(unsafe { CURRENT.get().as_ref() })
+}
+
+/// Whether the current task or closure has been admitted, or was spawned by one that has.
+pub(crate) fn is_admitted() -> bool {
+    // Relaxed: a stolen half is handed over with everything that was written before it.
+    with_current(|meta| meta.is_some_and(|meta| meta.admitted.load(Relaxed)))
+}
+
+/// The current task or closure has been admitted.
+pub(crate) fn mark_admitted() {
+    with_current(|meta| {
+        if let Some(meta) = meta {
+            meta.admitted.store(true, Relaxed);
+        }
+    });
 }
 
 /// Makes a task the current one until dropped.

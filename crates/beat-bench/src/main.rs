@@ -21,6 +21,11 @@ type Suite = (&'static str, &'static str, fn(lexopt::Parser) -> Result<(), Failu
 /// The suites in the order of `--help`.
 #[cfg(target_os = "linux")]
 const SUITES: &[Suite] = &[
+    (
+        "pressure",
+        "thumbnails under a memory limit, offered four times what they can do",
+        suite::pressure::run,
+    ),
     ("search", "light requests beside searches that fill the workers", suite::search::run),
     ("serve", "requests a second of `beat::serve` and of `axum::serve`", suite::serve::run),
     ("stalls", "timers and sockets beside polls that do not yield", suite::stalls::run),

@@ -2,6 +2,7 @@
 
 pub(crate) mod clock;
 pub(crate) mod machine;
+pub(crate) mod pressure;
 pub(crate) mod priority;
 pub(crate) mod search;
 pub(crate) mod serve;
