@@ -76,7 +76,7 @@ mod scheduler;
 #[cfg(not(loom))]
 mod scope;
 #[cfg(all(feature = "axum", not(loom)))]
-mod serve;
+pub mod serve;
 mod sync;
 #[cfg(not(loom))]
 pub mod task;
