@@ -488,6 +488,7 @@ impl Shared {
     pub(crate) fn metrics(&self) -> Metrics {
         let census = self.processors.census();
         let threads = self.threads.all();
+        let foreign = self.driver.get().foreign_tasks();
         let mut metrics = Metrics {
             workers: census.total as usize,
             idle_workers: census.idle as usize,
@@ -498,7 +499,9 @@ impl Shared {
             blocking_queued: self.blocking.queued(),
             scopes_queued: self.offers.len(),
             tickets_queued: threads.iter().map(|t| t.tickets_len()).sum(),
-            foreign_tasks: self.driver.get().foreign_tasks(),
+            foreign_tasks: foreign.alive,
+            foreign_spawned: foreign.seen,
+            foreign_long_polls: foreign.long_polls,
             ..Metrics::default()
         };
         metrics.add_counters(&self.retired);

@@ -111,6 +111,7 @@ fn a_shutdown_beside_a_thousand_open_streams_answers_them_all() {
 }
 
 /// Streams are opened while the server ends: those that a handler has seen are answered, the others are refused.
+/// With the client of h2 itself: hyper's may give up a stream that it has opened just before it was told to open none.
 #[test]
 fn a_shutdown_in_the_middle_of_a_thousand_streams_answers_each_that_was_accepted() {
     at_each_size(|runtime| {
@@ -134,24 +135,39 @@ fn a_shutdown_in_the_middle_of_a_thousand_streams_answers_each_that_was_accepted
                 .max_concurrent_streams(STREAMS as u32)
                 .with_graceful_shutdown(signal);
             let server = beat::spawn(async { server.await });
-            let client = connect(addr).await;
-            let asked: Vec<_> = (0..STREAMS).map(|_| beat::spawn(get_whole(client.clone()))).collect();
+            let stream = TcpStream::connect(addr).await.unwrap();
+            let (client, connection) = h2::client::handshake(stream).await.unwrap();
+            drop(beat::spawn(connection));
+            let asked: Vec<_> = (0..STREAMS).map(|_| beat::spawn(get_by_h2(client.clone()))).collect();
             let (mut answered, mut refused) = (0, 0);
             for answer in asked {
                 match answer.await.unwrap() {
-                    Ok((status, body)) => {
-                        assert_eq!((status, &*body), (StatusCode::OK, &b"21"[..]));
+                    Ok(body) => {
+                        assert_eq!(body, b"21");
                         answered += 1;
                     }
                     Err(_) => refused += 1,
                 }
             }
+            drop(client);
             server.await.unwrap().unwrap();
             (answered, refused)
         });
         assert_eq!(answered, begun.load(SeqCst), "{refused} were refused");
         assert!(answered >= STREAMS / 2 && answered + refused == STREAMS);
     });
+}
+
+async fn get_by_h2(client: h2::client::SendRequest<Bytes>) -> Result<Vec<u8>, h2::Error> {
+    let request = Request::get("http://test/").body(()).unwrap();
+    let (response, _) = client.ready().await?.send_request(request, true)?;
+    let response = response.await?;
+    assert_eq!(response.status(), StatusCode::OK);
+    let (mut stream, mut body) = (response.into_body(), Vec::new());
+    while let Some(piece) = stream.data().await {
+        body.extend_from_slice(&piece?);
+    }
+    Ok(body)
 }
 
 /// A connection that was accepted, and whose first request is still on the way when the server stops.
@@ -318,7 +334,9 @@ fn errors_of_a_listener_end_nothing() {
             let router = Router::new().route("/", get(|| async { "still here" }));
             let server = beat::serve(listener, router);
             let server = beat::spawn(async { server.await }).abort_on_drop();
-            for kind in [io::ErrorKind::ConnectionAborted, io::ErrorKind::Other, io::ErrorKind::ConnectionReset] {
+            for kind in
+                [io::ErrorKind::ConnectionAborted, io::ErrorKind::Other, io::ErrorKind::ConnectionReset]
+            {
                 assert!(send.send(Next::Error(kind)).is_ok());
                 let (mut client, stream) = tokio::io::duplex(1024);
                 assert!(send.send(Next::Connection(stream)).is_ok());

@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use futures::task::AtomicWaker;
 
-use super::{Driver, Entered};
+use super::{Driver, Entered, Foreign};
 use crate::parker::Parker;
 
 #[derive(Debug, Default)]
@@ -58,8 +58,8 @@ impl Driver for AsyncIoDriver {
         None
     }
 
-    fn foreign_tasks(&self) -> usize {
-        0
+    fn foreign_tasks(&self) -> Foreign {
+        Foreign::default()
     }
 
     fn shutdown(&self, _timeout: Option<Duration>) {}

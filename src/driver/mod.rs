@@ -20,6 +20,8 @@
 pub(crate) mod async_io;
 #[cfg(all(feature = "tokio", not(loom)))]
 pub(crate) mod coop;
+#[cfg(all(feature = "tokio", not(loom)))]
+pub(crate) mod escaped;
 #[cfg(not(loom))]
 mod kind;
 #[cfg(all(feature = "test-util", not(loom)))]
@@ -65,8 +67,8 @@ pub(crate) trait Driver: Send + Sync + fmt::Debug {
     /// Makes the driver's context current on this thread; `None` also if the thread is ending, too late for that.
     fn enter(&self) -> Entered;
 
-    /// Tasks that third-party code gave to the driver itself, and that live in there.
-    fn foreign_tasks(&self) -> usize;
+    /// The tasks that third-party code gave to the driver itself, and that live in there.
+    fn foreign_tasks(&self) -> Foreign;
 
     /// Who must be told who is awake; `None` if nobody asks.
     fn rest(&self) -> Option<Arc<Rest>> {
@@ -75,6 +77,17 @@ pub(crate) trait Driver: Send + Sync + fmt::Debug {
 
     /// Ends the driver. Nobody is inside, and all of Beat's own tasks are gone.
     fn shutdown(&self, timeout: Option<Duration>);
+}
+
+/// What is known of tasks that live in a driver.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Foreign {
+    /// Tasks that have not ended.
+    pub(crate) alive: usize,
+    /// Tasks that have been seen, alive or not: at least so many there were.
+    pub(crate) seen: u64,
+    /// Stretches of their polls that lasted longer than a heartbeat.
+    pub(crate) long_polls: u64,
 }
 
 /// Whom rule 3 sends.

@@ -19,9 +19,10 @@ use std::time::Duration;
 use futures::task::AtomicWaker;
 use tokio::runtime::{Builder, EnterGuard, Handle, Runtime};
 
+use super::escaped::Escaped;
 #[cfg(feature = "test-util")]
 use super::paused::Keeper;
-use super::{Driver, Entered};
+use super::{Driver, Entered, Foreign};
 use crate::parker::Parker;
 use crate::rest::Rest;
 use crate::scheduler::Config;
@@ -32,6 +33,7 @@ pub(crate) struct TokioDriver {
     runtime: Mutex<Option<Runtime>>,
     handle: Handle,
     waker: Arc<AtomicWaker>,
+    escaped: Arc<Escaped>,
     /// Of a clock that can be paused.
     #[cfg(feature = "test-util")]
     keeper: Option<Keeper>,
@@ -43,6 +45,8 @@ pub(crate) struct Settings {
     pub(crate) start_paused: bool,
     /// How long an idle thread for tokio's own blocking calls waits for the next one, if not tokio's 10 s.
     pub(crate) keep_alive: Option<Duration>,
+    /// Whether escaped tasks are spoken of.
+    pub(crate) warnings: bool,
 }
 
 impl TokioDriver {
@@ -54,6 +58,8 @@ impl TokioDriver {
     pub(crate) fn new(config: &Config, settings: Settings) -> std::io::Result<Self> {
         // A paused clock is held by a closure in tokio's pool, which must not take a thread from the user's.
         let most = config.max_blocking_threads.saturating_add(usize::from(settings.start_paused));
+        let escaped = Arc::new(Escaped::new(config.heartbeat, settings.warnings));
+        let (parks, unparks) = (Arc::clone(&escaped), Arc::clone(&escaped));
         let mut builder = Builder::new_current_thread();
         let (name, hooks) = (config.thread_name.clone(), config.hooks.clone());
         let (unpinned, on_thread_stop) = (config.unpinned.clone(), hooks.on_thread_stop.clone());
@@ -68,6 +74,9 @@ impl TokioDriver {
                 }
                 run_hook(hooks.on_thread_start.as_ref());
             })
+            // Between the two it waits for events.
+            .on_thread_park(move || parks.end_stretch())
+            .on_thread_unpark(move || unparks.begin_stretch())
             .on_thread_stop(move || run_hook(on_thread_stop.as_ref()));
         if let Some(time) = settings.keep_alive {
             builder.thread_keep_alive(time);
@@ -78,6 +87,7 @@ impl TokioDriver {
         #[cfg(feature = "test-util")]
         builder.start_paused(settings.start_paused);
         let runtime = builder.build()?;
+        escaped.watch(runtime.handle().metrics());
         let waker = Arc::new(AtomicWaker::new());
         Ok(Self {
             handle: runtime.handle().clone(),
@@ -85,12 +95,14 @@ impl TokioDriver {
             #[cfg(feature = "test-util")]
             keeper: settings.start_paused.then(|| Keeper::new(Arc::clone(&waker))),
             waker,
+            escaped,
         })
     }
 
     fn block_on(&self, future: impl Future<Output = ()>) {
         let runtime = self.runtime.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(runtime) = &*runtime {
+            let _stretch = Stretch::begin(&self.escaped);
             runtime.block_on(future);
         }
     }
@@ -140,8 +152,8 @@ impl Driver for TokioDriver {
         Some(Box::new(EnteredTokio { _guard: guard, _handle: handle }))
     }
 
-    fn foreign_tasks(&self) -> usize {
-        self.handle.metrics().num_alive_tasks()
+    fn foreign_tasks(&self) -> Foreign {
+        self.escaped.counts()
     }
 
     fn rest(&self) -> Option<Arc<Rest>> {
@@ -170,6 +182,22 @@ impl Drop for TokioDriver {
         if let Some(runtime) = runtime.take() {
             runtime.shutdown_background();
         }
+    }
+}
+
+/// A time inside tokio, also if it unwinds.
+struct Stretch<'a>(&'a Escaped);
+
+impl<'a> Stretch<'a> {
+    fn begin(escaped: &'a Escaped) -> Self {
+        escaped.begin_stretch();
+        Self(escaped)
+    }
+}
+
+impl Drop for Stretch<'_> {
+    fn drop(&mut self) {
+        self.0.end_stretch();
     }
 }
 

@@ -63,8 +63,8 @@ impl driver::Driver for Driver {
         None
     }
 
-    fn foreign_tasks(&self) -> usize {
-        0
+    fn foreign_tasks(&self) -> driver::Foreign {
+        driver::Foreign::default()
     }
 
     fn shutdown(&self, _timeout: Option<Duration>) {}

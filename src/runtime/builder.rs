@@ -66,6 +66,7 @@ pub struct Builder {
     pub(super) hooks: Hooks,
     /// Whether `build` says what was chosen.
     pub(super) explains_itself: bool,
+    pub(super) warnings: Option<bool>,
     global: bool,
 }
 
@@ -87,6 +88,7 @@ impl Builder {
             start_paused: false,
             hooks: Hooks::default(),
             explains_itself: false,
+            warnings: None,
             global: false,
         }
     }
@@ -273,6 +275,14 @@ impl Builder {
         self
     }
 
+    /// Whether the runtime says on the standard error, once a process each, what works but not as well as it could:
+    /// that tasks were given to `tokio::spawn`, and that one kept all timers and sockets waiting. By default it
+    /// does, unless the environment variable `BEAT_WARN` is 0.
+    pub fn warnings(mut self, warnings: bool) -> Self {
+        self.warnings = Some(warnings);
+        self
+    }
+
     /// Whether the runtime will be the global one: its workers are pinned unless told otherwise.
     pub(crate) fn global(mut self, global: bool) -> Self {
         self.global = global;
@@ -294,6 +304,8 @@ impl Builder {
         let kind = self.driver;
         #[cfg(feature = "tokio")]
         let (start_paused, keep_alive) = (self.start_paused, self.keep_alive);
+        #[cfg(feature = "tokio")]
+        let warnings = self.warnings.map_or_else(default_warnings, Ok)?;
         let config = self.settle()?;
         let driver: Box<dyn Driver> = match kind {
             DriverKind::Plain => Box::new(PlainDriver),
@@ -301,7 +313,7 @@ impl Builder {
             DriverKind::AsyncIo => Box::new(crate::driver::async_io::AsyncIoDriver::default()),
             #[cfg(feature = "tokio")]
             DriverKind::Tokio => {
-                let settings = crate::driver::tokio::Settings { start_paused, keep_alive };
+                let settings = crate::driver::tokio::Settings { start_paused, keep_alive, warnings };
                 Box::new(crate::driver::tokio::TokioDriver::new(&config, settings)?)
             }
         };
@@ -433,6 +445,18 @@ pub(super) fn default_workers() -> io::Result<usize> {
     }
 }
 
+#[cfg(feature = "tokio")]
+fn default_warnings() -> io::Result<bool> {
+    match std::env::var("BEAT_WARN") {
+        Ok(text) => match text.trim() {
+            "0" => Ok(false),
+            "1" => Ok(true),
+            _ => Err(invalid(format!("BEAT_WARN is {text:?}: set it to 0 or 1, or unset it"))),
+        },
+        Err(_) => Ok(true),
+    }
+}
+
 fn invalid(message: impl Into<String>) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidInput, message.into())
 }
@@ -446,6 +470,7 @@ impl fmt::Debug for Builder {
             .field("poll_budget", &self.poll_budget)
             .field("pinning", &self.pinning)
             .field("driver", &self.driver)
+            .field("warnings", &self.warnings)
             .finish_non_exhaustive()
     }
 }
