@@ -22,6 +22,7 @@ type Suite = (&'static str, &'static str, fn(lexopt::Parser) -> Result<(), Failu
 #[cfg(target_os = "linux")]
 const SUITES: &[Suite] = &[
     ("search", "light requests beside searches that fill the workers", suite::search::run),
+    ("serve", "requests a second of `beat::serve` and of `axum::serve`", suite::serve::run),
     ("stalls", "timers and sockets beside polls that do not yield", suite::stalls::run),
 ];
 

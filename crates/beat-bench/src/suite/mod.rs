@@ -4,4 +4,5 @@ pub(crate) mod clock;
 pub(crate) mod machine;
 pub(crate) mod priority;
 pub(crate) mod search;
+pub(crate) mod serve;
 pub(crate) mod stalls;
