@@ -60,15 +60,16 @@ impl Escaped {
     /// A stretch begins.
     pub(crate) fn begin_stretch(&self) {
         if self.look() > 0 {
-            // Relaxed, here and below: the lock orders them.
+            // Relaxed, and loads and stores, here and below: the lock orders them.
             self.since.store(os::now().max(1), Relaxed);
         }
     }
 
     /// It ends.
     pub(crate) fn end_stretch(&self) {
-        let since = self.since.swap(0, Relaxed);
+        let since = self.since.load(Relaxed);
         if since > 0 {
+            self.since.store(0, Relaxed);
             let lasted = os::now().saturating_sub(since);
             if lasted > self.heartbeat {
                 self.long_polls.add(1);
@@ -81,7 +82,10 @@ impl Escaped {
     /// How many foreign tasks are alive now.
     fn look(&self) -> usize {
         let alive = self.alive_now();
-        let before = self.alive.swap(alive, Relaxed);
+        let before = self.alive.load(Relaxed);
+        if alive != before {
+            self.alive.store(alive, Relaxed);
+        }
         if alive > before {
             self.seen.add((alive - before) as u64);
             self.warn_of_first();

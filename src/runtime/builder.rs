@@ -278,6 +278,12 @@ impl Builder {
     /// Whether the runtime says on the standard error, once a process each, what works but not as well as it could:
     /// that tasks were given to `tokio::spawn`, and that one kept all timers and sockets waiting. By default it
     /// does, unless the environment variable `BEAT_WARN` is 0.
+    ///
+    /// ```
+    /// let runtime = beat::Runtime::builder().worker_threads(1).warnings(false).build()?;
+    /// # drop(runtime);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     pub fn warnings(mut self, warnings: bool) -> Self {
         self.warnings = Some(warnings);
         self

@@ -61,6 +61,24 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// }
 /// ```
 ///
+/// With the client's address, and limits:
+///
+/// ```no_run
+/// # #[beat::main]
+/// # async fn main() -> std::io::Result<()> {
+/// use axum::extract::ConnectInfo;
+/// use std::net::SocketAddr;
+///
+/// let who = |ConnectInfo(addr): ConnectInfo<SocketAddr>| async move { addr.to_string() };
+/// let router = axum::Router::new().route("/", axum::routing::get(who));
+/// let listener = tokio::net::TcpListener::bind("127.0.0.1:8080").await?;
+/// beat::serve(listener, router.into_make_service_with_connect_info::<SocketAddr>())
+///     .max_connections(10_000)
+///     .max_concurrent_streams(100)
+///     .await
+/// # }
+/// ```
+///
 /// # Errors
 ///
 /// If making a service for a connection panics. Errors of single connections end those, and a listener that cannot

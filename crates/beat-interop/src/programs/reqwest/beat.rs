@@ -33,7 +33,7 @@ pub(crate) async fn main() {
     let router = Router::new()
         .route("/sum", post(add))
         .route("/stream", get(stream))
-        .route("/never", get(|| std::future::pending::<()>()));
+        .route("/never", get(std::future::pending::<()>));
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let base = format!("http://{}", listener.local_addr().unwrap());
     let server = beat::spawn(async { beat::serve(listener, router).await });

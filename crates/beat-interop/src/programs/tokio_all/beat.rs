@@ -108,7 +108,14 @@ async fn sync() {
 
 async fn fs() {
     let path = std::env::temp_dir().join(format!("beat-interop-{}.txt", std::process::id()));
-    let mut file = tokio::fs::File::options().create(true).read(true).write(true).open(&path).await.unwrap();
+    let mut file = tokio::fs::File::options()
+        .create(true)
+        .truncate(true)
+        .read(true)
+        .write(true)
+        .open(&path)
+        .await
+        .unwrap();
     file.write_all(b"one\ntwo\nthree\n").await.unwrap();
     file.seek(SeekFrom::Start(4)).await.unwrap();
     let mut lines = BufReader::new(file).lines();

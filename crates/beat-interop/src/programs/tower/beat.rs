@@ -60,7 +60,7 @@ pub(crate) async fn main() {
         .layer(ConcurrencyLimitLayer::new(1));
     let router = Router::new()
         .route("/busy", get(busy).layer(ConcurrencyLimitLayer::new(2)))
-        .route("/never", get(|| std::future::pending::<()>()).layer(timeout))
+        .route("/never", get(std::future::pending::<()>).layer(timeout))
         .route("/meet", get(meet).layer(shed))
         .with_state(counts.clone());
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
