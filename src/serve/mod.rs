@@ -9,7 +9,7 @@
 //! 2. the [`Listener`], which accepts it; what a connection needs before HTTP (TLS) is done in 4;
 //! 3. the service that is to answer it is cloned, or made: [`ServiceFor`];
 //! 4. a task of its own: the handshake, then HTTP until the connection ends, or the server does
-//!    ([`Connection`](connection::Connection)).
+//!    ([`Connection`]).
 
 mod connection;
 mod listener;

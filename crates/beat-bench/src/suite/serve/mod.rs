@@ -1,7 +1,7 @@
 //! `axum::serve` and `beat::serve` under Beat, and `axum::serve` under tokio: requests a second.
 //!
 //! Under Beat the connections of an unmodified `axum::serve` all run on the one thread that drives tokio;
-//! `beat::serve` makes each a task. The [load](load) is closed: each connection has one request under way. It shares the
+//! `beat::serve` makes each a task. The [load] is closed: each connection has one request under way. It shares the
 //! machine with the server, so the figures compare servers and say little of any one.
 
 mod load;
