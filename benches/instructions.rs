@@ -17,7 +17,7 @@ use std::process::{Command, ExitCode};
 use std::time::Duration;
 use std::{env, fs, mem};
 
-use common::fork::{FORKERS, Fib, Halves, Pool, Program, Tree, beat_runtime};
+use common::fork::{Counted, FORKERS, Fib, Halves, Pool, Program, Tree, beat_runtime};
 use common::table::{Column, Row, Spread};
 use common::tasks::{self, Executor, tokio_runtime};
 use common::{Mode, machine, table};

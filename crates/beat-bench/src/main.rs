@@ -9,6 +9,10 @@
 
 use std::process::ExitCode;
 
+/// Programs, rounds and the like: what the benches of `beat` itself use too.
+#[cfg(target_os = "linux")]
+#[path = "../../../benches/common/mod.rs"]
+mod common;
 #[cfg(target_os = "linux")]
 mod suite;
 
@@ -21,6 +25,8 @@ type Suite = (&'static str, &'static str, fn(lexopt::Parser) -> Result<(), Failu
 /// The suites in the order of `--help`.
 #[cfg(target_os = "linux")]
 const SUITES: &[Suite] = &[
+    ("fork", "fork-join programs, on Beat, rayon, chili and others", suite::fork::run),
+    ("async", "tasks, on Beat, tokio, async-executor and futures", suite::tasks::run),
     ("search", "light requests beside searches that fill the workers", suite::search::run),
     ("stalls", "timers and sockets beside polls that do not yield", suite::stalls::run),
 ];

@@ -1,7 +1,14 @@
 //! The suites, and what they share.
 
+pub(crate) mod allocations;
 pub(crate) mod clock;
-pub(crate) mod machine;
+pub(crate) mod executors;
+pub(crate) mod figures;
+pub(crate) mod fork;
+pub(crate) mod options;
+pub(crate) mod plot;
 pub(crate) mod priority;
+pub(crate) mod report;
 pub(crate) mod search;
 pub(crate) mod stalls;
+pub(crate) mod tasks;

@@ -15,8 +15,8 @@ mod report;
 mod round;
 mod server;
 
-use super::machine;
 use crate::Failure;
+use crate::common::machine;
 use dropped::Dropped;
 use floor::Floor;
 use round::Round;
