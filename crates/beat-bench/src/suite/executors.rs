@@ -1,7 +1,7 @@
 //! The executors that are no part of the benches' own programs: tokio on one thread, async-executor, and futures'
 //! `ThreadPool`.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::convert::Infallible;
 use std::future::Future;
 use std::pin::Pin;
@@ -101,30 +101,47 @@ impl Executor for CurrentThread {
 
 // ----- async-executor -----
 
-/// The executor itself, on threads of ours. Tasks reach it where smol's do: in a static.
+/// The executor itself, on threads of ours, which know it for their tasks.
 #[derive(Debug)]
 pub(crate) struct AsyncExecutor {
+    executor: &'static async_executor::Executor<'static>,
     ends: Vec<oneshot::Sender<()>>,
     threads: Vec<JoinHandle<()>>,
 }
 
-static EXECUTOR: async_executor::Executor<'static> = async_executor::Executor::new();
+thread_local! {
+    static EXECUTOR: Cell<Option<&'static async_executor::Executor<'static>>> = const { Cell::new(None) };
+}
+
+/// The one of this thread.
+fn executor() -> &'static async_executor::Executor<'static> {
+    EXECUTOR.get().expect("a thread of an executor")
+}
 
 impl AsyncExecutor {
     /// With the threads waiting for I/O and timers too, as smol's do, or for tasks alone.
     pub(crate) fn new(workers: usize, with_io: bool) -> Self {
+        let executor: &'static _ = Box::leak(Box::new(async_executor::Executor::new()));
         let (ends, threads) = (0..workers)
             .map(|_| {
                 let (end, ended) = oneshot::channel::<()>();
                 let thread = thread::spawn(move || {
-                    let run = EXECUTOR.run(ended);
+                    EXECUTOR.set(Some(executor));
+                    let run = executor.run(ended);
                     // Also if the sender is dropped.
                     let _ = if with_io { async_io::block_on(run) } else { futures::executor::block_on(run) };
                 });
                 (end, thread)
             })
             .unzip();
-        Self { ends, threads }
+        Self { executor, ends, threads }
+    }
+}
+
+impl AsyncExecutor {
+    /// Spawns from outside, and lets go of the handle.
+    pub(crate) fn spawn_detached_from_outside(&self, future: impl Future<Output = ()> + Send + 'static) {
+        self.executor.spawn(future).detach();
     }
 }
 
@@ -145,18 +162,18 @@ impl Executor for AsyncExecutor {
     where
         F: Future<Output: Send> + Send + 'static,
     {
-        Sure(EXECUTOR.spawn(future))
+        Sure(executor().spawn(future))
     }
 
     fn spawn_from_outside<F>(&self, future: F) -> Self::Handle<F::Output>
     where
         F: Future<Output: Send> + Send + 'static,
     {
-        Self::spawn(future)
+        Sure(self.executor.spawn(future))
     }
 
     fn spawn_detached(future: impl Future<Output = ()> + Send + 'static) {
-        EXECUTOR.spawn(future).detach();
+        executor().spawn(future).detach();
     }
 
     fn yield_now() -> impl Future<Output = ()> + Send {

@@ -59,6 +59,11 @@ impl Options {
         self.rounds.unwrap_or(self.pick(15, 2))
     }
 
+    /// The same with all parts of a suite, and that many workers.
+    pub(crate) fn with_workers(&self, workers: usize) -> Self {
+        Self { workers, only: None, ..self.clone() }
+    }
+
     /// Whether to measure what has this name.
     pub(crate) fn wants(&self, name: &str) -> bool {
         self.only.as_ref().is_none_or(|only| name.contains(only.as_str()))

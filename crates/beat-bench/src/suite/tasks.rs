@@ -2,7 +2,10 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::sync::Mutex;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::{Acquire, Release};
+use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
 use super::allocations;
@@ -38,7 +41,7 @@ pub(crate) fn run(parser: lexopt::Parser) -> Result<(), Failure> {
         suite: "async",
         setup: format!(
             "Medians of {} interleaved rounds, on {} workers. Sequential: the same futures polled by hand on one \
-             thread. A wake-up comes from another thread, every {} ms or later, when the last has been heard. Memory: \
+             thread; of a wake-up: a thread is unparked. A wake-up comes from another thread, every {} ms or later, when the last has been heard. Memory: \
              live bytes after as many spawns, over their number, without those that the runtime had before.",
             options.rounds(),
             options.workers,
@@ -194,8 +197,9 @@ struct Idler {
 /// Tells all idlers of a turn to end, so that they are there for the turn only.
 #[derive(Debug, Default)]
 struct End {
-    wakers: std::sync::Mutex<(bool, Vec<std::task::Waker>)>,
-    begun: std::sync::atomic::AtomicU64,
+    wakers: Mutex<(bool, Vec<Waker>)>,
+    begun: AtomicU64,
+    ended: AtomicU64,
 }
 
 impl Future for Idler {
@@ -208,8 +212,14 @@ impl Future for Idler {
         }
         // There is room for it: the list is made before anybody counts.
         wakers.1.push(cx.waker().clone());
-        self.end.begun.fetch_add(1, std::sync::atomic::Ordering::Release);
+        self.end.begun.fetch_add(1, Release);
         Poll::Pending
+    }
+}
+
+impl Drop for Idler {
+    fn drop(&mut self) {
+        self.end.ended.fetch_add(1, Release);
     }
 }
 
@@ -221,12 +231,16 @@ impl Scenario<(f64, f64)> for Idlers {
         assert_eq!(size_of::<Idler>(), 64);
         let (bytes, calls) = allocations::of(|| {
             runtime.run(async move {
-                for _ in 0..count {
+                for spawned in 1..=count {
                     E::spawn_detached(Idler { end, _ballast: [0; 7] });
+                    // Queues stay short: what they hold is not the tasks'.
+                    while spawned % 64 == 0 && end.begun.load(Acquire) < spawned {
+                        E::yield_now().await;
+                    }
                 }
             });
             // Acquire pairs with the addition in `poll`.
-            while end.begun.load(std::sync::atomic::Ordering::Acquire) < count {
+            while end.begun.load(Acquire) < count {
                 std::thread::yield_now();
             }
         });
@@ -235,7 +249,11 @@ impl Scenario<(f64, f64)> for Idlers {
             wakers.0 = true;
             std::mem::take(&mut wakers.1)
         };
-        wakers.into_iter().for_each(std::task::Waker::wake);
+        wakers.into_iter().for_each(Waker::wake);
+        // Acquire pairs with the addition in `drop`. What ends now must not be in the next turn's count.
+        while end.ended.load(Acquire) < count {
+            std::thread::yield_now();
+        }
         (bytes as f64 / count as f64, calls as f64 / count as f64)
     }
 }
@@ -246,7 +264,7 @@ fn idle_rows(options: &Options) -> Vec<Row> {
         let rounds = Rounds { rounds: options.rounds(), turns: 1 };
         let wakes = options.pick(1_000, 50);
         let runtimes = Runtimes::new(options.workers);
-        let mut entrants = vec![Entrant::new("an unparked thread", move || idle::unpark_a_thread(wakes))];
+        let mut entrants = vec![Entrant::new(SEQUENTIAL, move || idle::unpark_a_thread(wakes))];
         entrants.extend(runtimes.entrants(Wakes(wakes)));
         let measured = rounds.interleave(entrants);
         for (name, part) in [
@@ -268,13 +286,18 @@ fn idle_rows(options: &Options) -> Vec<Row> {
 
 fn memory(options: &Options) -> [Row; 2] {
     let count = options.pick(100_000, 1_000);
-    let runtimes = Runtimes::new(options.workers);
-    // The first turn grows queues and registries, which stay; it does not count.
-    let measured = Rounds { rounds: 3, turns: 1 }.interleave(runtimes.entrants(Idlers(count)));
+    let turn = || {
+        // New ones: registries that have grown stay as they are.
+        let runtimes = Runtimes::new(options.workers);
+        let turn = |mut entrant: Entrant<'_, (f64, f64)>| (entrant.who, (entrant.turn)());
+        runtimes.entrants(Idlers(count)).into_iter().map(turn).collect::<Vec<_>>()
+    };
+    let turns: Vec<_> = (0..3).map(|_| turn()).collect();
     let mut rows = [Row::new(BYTES, "B", Better::Less), Row::new(ALLOCATIONS, "", Better::Less)];
-    for (who, turns) in &measured {
-        rows[0].set(who, turns.iter().map(|turn| turn.0).collect());
-        rows[1].set(who, turns.iter().map(|turn| turn.1).collect());
+    for (entrant, (who, _)) in turns[0].iter().enumerate() {
+        let of = |part: fn((f64, f64)) -> f64| turns.iter().map(|turn| part(turn[entrant].1)).collect();
+        rows[0].set(who, of(|(bytes, _)| bytes));
+        rows[1].set(who, of(|(_, allocations)| allocations));
     }
     rows
 }

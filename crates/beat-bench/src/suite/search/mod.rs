@@ -8,8 +8,8 @@
 mod dropped;
 pub(crate) mod floor;
 mod heavy;
-mod http;
-mod light;
+pub(super) mod http;
+pub(super) mod light;
 mod options;
 mod report;
 mod round;

@@ -7,7 +7,7 @@
 
 mod engine;
 mod event;
-mod neighbours;
+pub(super) mod neighbours;
 mod spinners;
 
 use std::time::Duration;
