@@ -127,9 +127,10 @@ impl Row {
         Some(self.median(BEAT)? / self.median(peer)?)
     }
 
-    /// The best who is neither Beat nor the sequential program.
+    /// The best who is neither Beat, in any of its forms, nor the sequential program.
     pub(crate) fn best_peer(&self) -> Option<&Figure> {
-        let peers = self.figures.iter().filter(|figure| ![BEAT, SEQUENTIAL].contains(&figure.who));
+        let is_peer = |who: &str| !who.starts_with(BEAT) && who != SEQUENTIAL;
+        let peers = self.figures.iter().filter(|figure| is_peer(figure.who));
         let by_value = |a: &&Figure, b: &&Figure| a.value.median.total_cmp(&b.value.median);
         match self.better {
             Better::Less => peers.min_by(by_value),

@@ -98,9 +98,9 @@ impl Idle {
             // Until those that have been woken sleep again.
             thread::sleep(options.pick(Duration::from_secs(1), Duration::from_millis(200)));
             let time = options.pick(Duration::from_secs(2), Duration::from_millis(300));
-            let (switches, cpu) = (other_switches()?, CpuClock::own().elapsed());
+            let (switches, cpu) = (other_switches()?, other_cpu());
             thread::sleep(time);
-            let (switches, cpu) = (other_switches()? - switches, CpuClock::own().elapsed() - cpu);
+            let (switches, cpu) = (other_switches()? - switches, other_cpu().saturating_sub(cpu));
             drop(close);
             let seconds = time.as_secs_f64();
             Ok(Self { switches: switches as f64 / seconds, cpu: cpu.as_secs_f64() * 1e3 / seconds })
@@ -141,6 +141,12 @@ fn other_switches() -> io::Result<u64> {
         switches += line.and_then(|count| count.trim().parse::<u64>().ok()).unwrap_or(0);
     }
     Ok(switches)
+}
+
+/// CPU time of all threads but the calling one.
+fn other_cpu() -> Duration {
+    let own = CpuClock::of_this_thread().elapsed();
+    CpuClock::own().elapsed().saturating_sub(own)
 }
 
 fn own_tid() -> libc::pid_t {
@@ -193,10 +199,15 @@ impl Region {
 /// Who runs regions.
 enum Caller {
     Sequential,
+    /// The caller forks, as a guest.
     Beat(beat::Runtime),
+    /// The caller hands a closure over, and waits.
+    BeatClosure(beat::Runtime),
     RayonOutside(rayon::ThreadPool),
-    /// The pool that the caller is a thread of.
-    RayonInside(rayon::ThreadPool),
+    /// The caller is a thread of the pool.
+    RayonInside {
+        _pool: rayon::ThreadPool,
+    },
     Chili(chili::ThreadPool),
 }
 
@@ -209,8 +220,12 @@ impl Caller {
                 let _entered = runtime.enter();
                 region.beat(0, leaves)
             }
+            Self::BeatClosure(runtime) => {
+                let closure = runtime.spawn_blocking_parallel(move || region.beat(0, leaves));
+                runtime.block_on(closure).expect("the closure ends")
+            }
             Self::RayonOutside(pool) => pool.install(|| region.rayon(0, leaves)),
-            Self::RayonInside(_) => region.rayon(0, leaves),
+            Self::RayonInside { .. } => region.rayon(0, leaves),
             Self::Chili(pool) => region.chili(&mut pool.scope(), 0, leaves),
         }
     }
@@ -282,8 +297,9 @@ fn callers(workers: usize, cores: usize) -> io::Result<Vec<(&'static str, Caller
     Ok(vec![
         (SEQUENTIAL, Caller::Sequential),
         (BEAT, Caller::Beat(beat)),
+        ("beat, as a closure", Caller::BeatClosure(beat_runtime(workers, None))),
         (Column::Rayon.name(), Caller::RayonOutside(outside)),
-        (RAYON_CALLER, Caller::RayonInside(inside)),
+        (RAYON_CALLER, Caller::RayonInside { _pool: inside }),
         (Column::Chili.name(), Caller::Chili(chili)),
     ])
 }

@@ -1,5 +1,7 @@
 //! The suites, and what they share.
 
+#[path = "../../../../benches/common/allocations.rs"]
+#[allow(dead_code, reason = "a test of Beat's uses the other half")]
 pub(crate) mod allocations;
 pub(crate) mod clock;
 pub(crate) mod executors;

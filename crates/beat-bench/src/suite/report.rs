@@ -4,8 +4,8 @@
 //! the others as they are. Plots lie beside it, in `docs/benchmarks/`.
 
 use std::fmt::Write;
+use std::fs;
 use std::path::{Path, PathBuf};
-use std::{fs, io};
 
 use super::figures::{BEAT, Bar, Better, Group, Row, SEQUENTIAL};
 use super::options::Options;
@@ -37,10 +37,7 @@ impl Section {
             plot::write(&plots.join(self.plot_name(group)), group)?;
         }
         let page = docs.join("benchmarks.md");
-        let old = match fs::read_to_string(&page) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
-            text => text?,
-        };
+        let old = fs::read_to_string(&page)?;
         let name = format!("{}-{}", self.suite, profile());
         fs::write(&page, with_section(&old, &name, &self.text(options, true)?))?;
         println!("written: {}", page.display());
@@ -133,19 +130,10 @@ fn number(value: f64) -> String {
     format!("{value:.digits$}")
 }
 
-const HEADER: &str = "\
-# Benchmarks
-
-Beat beside its peers, in the same run, on the same input, with every result checked. A section is what one
-command printed, on the machine that it names; no figure is written by hand. How to run them:
-[testing.md](testing.md). Losses are in the tables like everything else.
-";
-
 /// The page with this section in the place of its former self, or at the end.
 fn with_section(page: &str, name: &str, text: &str) -> String {
     let (begin, end) = (format!("<!-- begin {name} -->\n"), format!("<!-- end {name} -->\n"));
     let section = format!("{begin}{text}{end}");
-    let page = if page.is_empty() { HEADER } else { page };
     match (page.find(&begin), page.find(&end)) {
         (Some(from), Some(to)) if from < to => {
             format!("{}{section}{}", &page[..from], &page[to + end.len()..])
@@ -160,7 +148,7 @@ mod tests {
 
     #[test]
     fn a_section_takes_its_former_place() {
-        let page = with_section("", "a", "one\n");
+        let page = with_section("# Benchmarks\n", "a", "one\n");
         let page = with_section(&page, "b", "two\n");
         assert!(page.starts_with("# Benchmarks"));
         let page = with_section(&page, "a", "three\n");

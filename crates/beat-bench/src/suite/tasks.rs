@@ -229,7 +229,7 @@ impl Scenario<(f64, f64)> for Idlers {
         let end: &'static End = Box::leak(Box::default());
         end.wakers.lock().expect("nobody panics here").1.reserve(count as usize);
         assert_eq!(size_of::<Idler>(), 64);
-        let (bytes, calls) = allocations::of(|| {
+        let (bytes, calls) = allocations::of_all_threads(|| {
             runtime.run(async move {
                 for spawned in 1..=count {
                     E::spawn_detached(Idler { end, _ballast: [0; 7] });
@@ -312,7 +312,8 @@ fn bars(speed: &Group, idle: &Group) -> Bars {
     }
     bars.ratio_at_most(idle.row(WAKE_P50), TOKIO, 0.4);
     bars.ratio_at_most(idle.row(WAKE_P99), TOKIO, 0.9);
-    for (name, limit) in [(BYTES, 160.0), (ALLOCATIONS, 1.01)] {
+    // Queues and registries that grow allocate now and then.
+    for (name, limit) in [(BYTES, 160.0), (ALLOCATIONS, 1.05)] {
         bars.at_most(name, idle.row(name).and_then(|row| row.median("beat")), limit);
     }
     bars

@@ -1,8 +1,10 @@
 //! Searches through trees that nobody has built: how many nodes, how many solutions, the best of all.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
 
 use super::forks::{Fork, Forking, Sequential};
+use crate::suite::clock::CpuClock;
 
 /// A step of SplitMix64 (Steele, Lea and Flood, OOPSLA 2014): numbers that look random, from numbers in order.
 pub(super) fn mix(number: u64) -> u64 {
@@ -214,15 +216,16 @@ pub(in crate::suite) struct Work {
 }
 
 impl Work {
-    /// As many steps as take that long here and now, at the best of some tries.
-    pub(in crate::suite) fn lasting(time: std::time::Duration) -> Self {
-        const TRIED: Work = Work { steps: 1_000_000 };
+    /// As many steps as take that long here and now, at the best of many short tries.
+    pub(in crate::suite) fn lasting(time: Duration) -> Self {
+        const TRIED: Work = Work { steps: 50_000 };
+        let clock = CpuClock::of_this_thread();
         let try_once = |index| {
-            let began = std::time::Instant::now();
+            let began = clock.elapsed();
             std::hint::black_box(TRIED.run(std::hint::black_box(index)));
-            began.elapsed()
+            clock.elapsed() - began
         };
-        let best = (0..10).map(try_once).min().expect("there were tries");
+        let best = (0..200).map(try_once).min().expect("there were tries");
         Self { steps: (TRIED.steps as f64 * time.as_secs_f64() / best.as_secs_f64()) as u64 }
     }
 

@@ -1,9 +1,9 @@
 //! The load: a process of its own, with one thread, so that its CPU time is told apart from the server's.
 //!
-//! A closed loop: each connection has one request under way. The process says when its warm-up has ended, and in
-//! the end what it has seen, on a line each.
+//! A closed loop: each connection has one request under way. In the end the process says what it has seen, and what
+//! its parent, which is the server, has used meanwhile.
 
-use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -44,36 +44,22 @@ pub(super) fn measure(
     connections: usize,
     time: Duration,
 ) -> Result<Seen, Failure> {
-    let mut child = Command::new(std::env::current_exe()?)
+    let output = Command::new(std::env::current_exe()?)
         .args([LOAD, &addr.to_string(), target, &connections.to_string(), &time.as_millis().to_string()])
         .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .spawn()?;
-    let said = child.stdout.take().map(|stdout| listen(BufReader::new(stdout)));
-    let status = child.wait()?;
-    match said {
-        Some(said) if status.success() => said,
-        _ => Err("the load generator failed, as it said".into()),
+        .stderr(Stdio::inherit())
+        .output()?;
+    if !output.status.success() {
+        return Err("the load generator failed, as it said".into());
     }
-}
-
-fn listen(mut said: impl BufRead) -> Result<Seen, Failure> {
-    let mut line = String::new();
-    said.read_line(&mut line)?;
-    let clock = CpuClock::own();
-    let cpu = clock.elapsed();
-    line.clear();
-    said.read_line(&mut line)?;
-    let cpu = clock.elapsed() - cpu;
-    let seen: Value = serde_json::from_str(&line)?;
-    let number =
-        |name: &str| seen[name].as_f64().ok_or_else(|| format!("the generator did not say {name}: {line}"));
+    let seen: Value = serde_json::from_slice(&output.stdout)?;
+    let number = |name: &str| seen[name].as_f64().ok_or_else(|| format!("the load said no {name}: {seen}"));
     let requests = number("requests")?;
     Ok(Seen {
         requests: requests / number("seconds")?,
         p50: number("p50")?,
         p99: number("p99")?,
-        server_cpu: cpu.as_secs_f64() * 1e6 / requests,
+        server_cpu: number("server_cpu")? * 1e6 / requests,
         generator_cpu: number("cpu")? * 1e6 / requests,
     })
 }
@@ -92,9 +78,8 @@ pub(crate) fn load(mut parser: lexopt::Parser) -> Result<(), Failure> {
     let mut latencies = histogram();
     generator.run(WARM_UP, &mut latencies)?;
     latencies.reset();
-    println!("begin");
-    let (clock, began) = (CpuClock::own(), Instant::now());
-    let cpu = clock.elapsed();
+    let (own, server) = (CpuClock::own(), CpuClock::of(std::os::unix::process::parent_id())?);
+    let (began, cpu, server_cpu) = (Instant::now(), own.elapsed(), server.read()?);
     generator.run(time, &mut latencies)?;
     let at = |quantile| latencies.value_at_quantile(quantile) as f64 / 1e3;
     let seen = json!({
@@ -102,7 +87,8 @@ pub(crate) fn load(mut parser: lexopt::Parser) -> Result<(), Failure> {
         "seconds": began.elapsed().as_secs_f64(),
         "p50": at(0.5),
         "p99": at(0.99),
-        "cpu": (clock.elapsed() - cpu).as_secs_f64(),
+        "cpu": (own.elapsed() - cpu).as_secs_f64(),
+        "server_cpu": (server.read()? - server_cpu).as_secs_f64(),
     });
     println!("{seen}");
     Ok(())

@@ -156,7 +156,7 @@ pub(super) fn forking_rows(options: &Options) -> Result<Vec<Row>, Failure> {
 
 /// Of one round.
 fn requests(options: &Options) -> u64 {
-    options.pick(REQUESTS.div_ceil(options.rounds() as u64), 400)
+    options.pick(REQUESTS.div_ceil(options.rounds() as u64), 200)
 }
 
 /// What a round of an engine has measured.
