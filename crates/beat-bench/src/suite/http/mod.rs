@@ -101,7 +101,7 @@ impl Servers {
             .map(|(who, addr)| Entrant::new(*who, move || load::measure(*addr, target, connections, time)));
         let rounds = Rounds { rounds: options.rounds(), turns: 1 };
         let measured = rounds.interleave(entrants.collect());
-        let figures: [(&str, &'static str, Better, fn(&Seen) -> f64); 5] = [
+        let figures: [Column; 5] = [
             (RATE, "/s", Better::More, |seen| seen.requests),
             (CPU, "µs", Better::Less, |seen| seen.server_cpu),
             ("p50", "µs", Better::Less, |seen| seen.p50),
@@ -119,6 +119,9 @@ impl Servers {
         Ok(rows.into())
     }
 }
+
+/// Name, unit, and what of a turn it is.
+type Column = (&'static str, &'static str, Better, fn(&Seen) -> f64);
 
 const RATE: &str = "requests";
 const CPU: &str = "CPU of the server, a request";

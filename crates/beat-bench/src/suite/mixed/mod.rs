@@ -267,6 +267,7 @@ const PROCESS: &str = "CPU of the process";
 const FLOOR_P999: &str = "the machine: how late a real-time thread woke, p99.9";
 
 type Latencies = fn(&Round) -> &Histogram<u64>;
+type Cores = fn(&Round) -> f64;
 
 fn rows(all: &[(&'static str, Vec<Round>)]) -> Vec<Row> {
     let (spawns, echoes): (Latencies, Latencies) = (|round| &round.light.spawns, |round| &round.light.echoes);
@@ -280,7 +281,7 @@ fn rows(all: &[(&'static str, Vec<Round>)]) -> Vec<Row> {
         ("the machine: how late a real-time thread woke, p99", |round| &round.floor, 0.99),
         (FLOOR_P999, |round| &round.floor, 0.999),
     ];
-    let cores: [(&str, Better, fn(&Round) -> f64); 4] = [
+    let cores: [(&str, Better, Cores); 4] = [
         (HEAVY, Better::More, |round| round.heavy),
         (GENERATOR, Better::Less, |round| round.generator),
         (PROCESS, Better::Less, |round| round.process),
