@@ -7,7 +7,7 @@ mod common;
 
 use std::time::{Duration, Instant};
 
-use common::fork::{Fib, Halves, Pool, Counted, Tree, beat_runtime};
+use common::fork::{Counted, Fib, Halves, Pool, Tree, beat_runtime};
 use common::table::Column;
 use common::tasks::{self, Executor};
 use criterion::{Criterion, Throughput};
