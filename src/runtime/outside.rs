@@ -11,6 +11,7 @@ use std::sync::Arc;
 use super::context;
 use crate::join::join_here;
 use crate::local::{InRegion, Local, Role};
+use crate::rest::Counted;
 use crate::runtime::global;
 use crate::scheduler::Shared;
 
@@ -51,6 +52,7 @@ pub(crate) fn in_region<R>(place: usize, f: impl FnOnce(&Arc<Shared>, Option<&Lo
     };
     // SAFETY: boxed, and dropped only by `drop_closed`, which spares states in a region, or at the thread's end.
     let local = unsafe { &*local };
+    let _counted = Counted::enter(shared.rest.as_ref(), false);
     let _processor = GiveUp(local);
     let _region = InRegion::enter(local, place);
     f(&shared, Some(local))

@@ -35,7 +35,13 @@ const SUITES: &[Suite] = &[
     ("idle", "nothing to do, and a short region now and then, on Beat, rayon and chili", suite::idle::run),
     ("http", "an HTTP server on loopback, on Beat, tokio and smol", suite::http::run),
     ("scale", "the others by number of workers", suite::scale::run),
+    (
+        "pressure",
+        "thumbnails under a memory limit, offered four times what they can do",
+        suite::pressure::run,
+    ),
     ("search", "light requests beside searches that fill the workers", suite::search::run),
+    ("serve", "requests a second of `beat::serve` and of `axum::serve`", suite::serve::run),
     ("stalls", "timers and sockets beside polls that do not yield", suite::stalls::run),
 ];
 

@@ -5,7 +5,7 @@
 //! is an error. A [probe](super::search::floor) watches the machine, the [neighbours] are counted, and what was
 //! disturbed is measured again, a few times; the figures say by how much it was.
 
-mod engine;
+pub(super) mod engine;
 mod event;
 pub(super) mod neighbours;
 mod spinners;
