@@ -13,8 +13,8 @@ mod report;
 mod run;
 mod server;
 
-use super::machine;
 use crate::Failure;
+use crate::common::machine;
 use run::Run;
 
 /// All runs of one engine.

@@ -11,9 +11,9 @@ use std::time::Duration;
 
 use lexopt::prelude::*;
 
-use super::machine;
 use super::stalls::neighbours::Neighbours;
 use crate::Failure;
+use crate::common::machine;
 use server::{PATHS, Server};
 
 const HELP: &str = "\

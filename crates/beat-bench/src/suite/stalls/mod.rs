@@ -15,9 +15,9 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 use lexopt::prelude::*;
 
-use super::machine;
 use super::search::floor::Floor;
 use crate::Failure;
+use crate::common::machine;
 use engine::Engine;
 use event::Event;
 use neighbours::Neighbours;
