@@ -6,6 +6,10 @@
 //! program, it is what the scheduler takes. One worker each, for callgrind runs one thread at a time and
 //! counts them all.
 //!
+//! What Beat takes is compared to [`EXPECTED`], which is checked in: a count that is higher or lower by more than
+//! [`TOLERANCE`] is an error, so that a regression shows without a quiet machine, and a gain is written down.
+//! `cargo bench --bench instructions -- --update` writes it.
+//!
 //! Heartbeats are stretched to [`HEARTBEAT`]: under callgrind time goes by many times faster than
 //! instructions do, so there would be many times as many of them to an instruction.
 
@@ -17,7 +21,7 @@ use std::process::{Command, ExitCode};
 use std::time::Duration;
 use std::{env, fs, mem};
 
-use common::fork::{FORKERS, Fib, Halves, Pool, Program, Tree, beat_runtime};
+use common::fork::{Counted, FORKERS, Fib, Halves, Pool, Program, Tree, beat_runtime};
 use common::table::{Column, Row, Spread};
 use common::tasks::{self, Executor, tokio_runtime};
 use common::{Mode, machine, table};
@@ -28,6 +32,10 @@ const HEARTBEAT: Duration = Duration::from_secs(3600);
 const REPEATS: usize = 3;
 /// What this binary is called with when it runs itself: then come a scenario, a column and a size.
 const COUNTED: &str = "--counted";
+/// A scenario and Beat's instructions, on each line; the compiler they were counted with comes first.
+const EXPECTED: &str = include_str!("instructions.expected");
+/// A part of the expected count, or one instruction if that is more.
+const TOLERANCE: f64 = 0.03;
 /// The sizes whose difference counts.
 const SIZES: [u32; 2] = [1, 4];
 /// The tree's levels.
@@ -56,7 +64,8 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     };
     match count_everything(String::from_utf8_lossy(&valgrind.stdout).trim()) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(rows) if args.iter().any(|arg| arg == "--update") => update(&rows),
+        Ok(rows) => compare(&rows),
         Err(error) => {
             eprintln!("instructions: not counted: {error}");
             ExitCode::FAILURE
@@ -182,7 +191,7 @@ fn run_everything_once() {
 
 // ----- counting -----
 
-fn count_everything(valgrind: &str) -> io::Result<()> {
+fn count_everything(valgrind: &str) -> io::Result<Vec<Row>> {
     let folder = Folder::new()?;
     println!("\n# Instructions\n\n{}.", machine::describe());
     println!("Counted by {valgrind} (callgrind), one worker each.");
@@ -191,7 +200,57 @@ fn count_everything(valgrind: &str) -> io::Result<()> {
     let rows: Vec<_> =
         Scenario::ALL.into_iter().map(|scenario| row(&folder, scenario)).collect::<io::Result<_>>()?;
     table::print(&rows);
-    Ok(())
+    Ok(rows)
+}
+
+// ----- what is expected -----
+
+/// Beat's counts, to a tenth.
+fn counts(rows: &[Row]) -> impl Iterator<Item = (Scenario, f64)> {
+    let count = |row: &Row| row.get(Column::Beat).map(|count| (count.median * 10.0).round() / 10.0);
+    Scenario::ALL.into_iter().zip(rows).filter_map(move |(scenario, row)| Some((scenario, count(row)?)))
+}
+
+fn expected(scenario: Scenario) -> Option<f64> {
+    let lines = EXPECTED.lines().filter_map(|line| line.split_once(' '));
+    lines.filter(|(name, _)| *name == scenario.name()).find_map(|(_, count)| count.parse().ok())
+}
+
+fn compare(rows: &[Row]) -> ExitCode {
+    println!("\n| Beat's instructions | expected | counted | |\n|---|--:|--:|---|");
+    let mut as_expected = true;
+    for (scenario, counted) in counts(rows) {
+        let Some(expected) = expected(scenario) else {
+            println!("| {} | – | {counted:.1} | not expected: update |", scenario.what());
+            as_expected = false;
+            continue;
+        };
+        let differs = (counted - expected).abs() > (expected * TOLERANCE).max(1.0);
+        as_expected &= !differs;
+        let verdict = match differs {
+            true if counted > expected => "**more**",
+            true => "**less**: update",
+            false => "",
+        };
+        println!("| {} | {expected:.1} | {counted:.1} | {verdict} |", scenario.what());
+    }
+    println!("\nExpected counts are those of {}.", EXPECTED.lines().next().unwrap_or_default());
+    if as_expected { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn update(rows: &[Row]) -> ExitCode {
+    let mut text = format!("{}\n", machine::rustc());
+    for (scenario, count) in counts(rows) {
+        text += &format!("{} {count:.1}\n", scenario.name());
+    }
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/instructions.expected");
+    match fs::write(path, text) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("instructions: not written to {path}: {error}");
+            ExitCode::FAILURE
+        }
+    }
 }
 
 fn row(folder: &Folder, scenario: Scenario) -> io::Result<Row> {

@@ -8,7 +8,7 @@ mod common;
 
 use std::time::Instant;
 
-use common::fork::{Fib, Halves, Pool, Program, Tree, beat_runtime};
+use common::fork::{Counted, Fib, Halves, Pool, Program, Tree, beat_runtime};
 use common::idle::{self, INTERVAL};
 use common::rounds::{Contender, Rounds};
 use common::table::{Column, Row};
@@ -64,7 +64,7 @@ fn forkers<P: Program>(pools: &[(Column, Pool)], program: P) -> Vec<Contender<'_
     pools.iter().map(|(column, pool)| Contender::new(*column, move || pool.time(program))).collect()
 }
 
-fn one_thread<P: Program>(rows: &mut Vec<Row>, rounds: Rounds, name: &str, program: P) {
+fn one_thread<P: Counted>(rows: &mut Vec<Row>, rounds: Rounds, name: &str, program: P) {
     let pools = Pool::all(1);
     let times = rounds.interleave(forkers(&pools, program));
     let joins = program.joins() as f64;

@@ -7,7 +7,7 @@ mod common;
 
 use std::time::{Duration, Instant};
 
-use common::fork::{Fib, Halves, Pool, Program, Tree, beat_runtime};
+use common::fork::{Counted, Fib, Halves, Pool, Tree, beat_runtime};
 use common::table::Column;
 use common::tasks::{self, Executor};
 use criterion::{Criterion, Throughput};
@@ -26,7 +26,7 @@ fn main() {
 }
 
 /// Forks on one worker: none is promoted.
-fn join(criterion: &mut Criterion, name: &str, program: impl Program) {
+fn join(criterion: &mut Criterion, name: &str, program: impl Counted) {
     let pool = Pool::new(Column::Beat, 1, None);
     let mut group = criterion.benchmark_group("join");
     group.throughput(Throughput::Elements(program.joins()));

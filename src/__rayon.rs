@@ -5,11 +5,10 @@
 use std::any::Any;
 use std::fmt;
 use std::io;
+use std::mem;
 use std::panic::Location;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::SeqCst;
 use std::thread;
-use std::time::{Duration, Instant};
 
 use crate::cancel::Cancelled;
 use crate::join::join_here;
@@ -17,18 +16,13 @@ use crate::lifecycle::Alive;
 use crate::local::{self, Local, Owned, Role};
 use crate::os::{self, Slice};
 use crate::processors::ProcessorId;
-use crate::runtime::{Builder, Handle, PoolSettings, Runtime, Starting, context, global, outside};
+use crate::rest::{Counted, Unit};
+use crate::runtime::{Builder, Handle, PoolSettings, Runtime, Starting, context, global};
 use crate::scheduler::Shared;
 use crate::scope::{self, Scope, ScopeFifo};
 use crate::task::{self, Kind};
 use crate::user_code;
 use crate::worker;
-
-/// How long a thread waits for a number before it goes without.
-const PATIENCE: Duration = Duration::from_millis(100);
-/// How often it looks without sleeping in between, and how long it sleeps then.
-const LOOKS: u32 = 16;
-const NAP: Duration = Duration::from_micros(50);
 
 fn with_worker<R>(f: impl FnOnce(&Local) -> R) -> Option<R> {
     local::with(|local| local.filter(|local| local.is_of_pool()).map(f))
@@ -53,10 +47,6 @@ pub fn current() -> Option<Handle> {
     Handle::try_current().ok()
 }
 
-pub fn workers(handle: &Handle) -> usize {
-    handle.shared.config.workers as usize
-}
-
 /// How many workers the runtime has whose worker the caller is.
 #[inline]
 pub fn workers_here() -> Option<usize> {
@@ -66,57 +56,6 @@ pub fn workers_here() -> Option<usize> {
 /// Whose pool the runtime is.
 pub fn owner(handle: &Handle) -> Option<Arc<dyn Any + Send + Sync>> {
     handle.shared.config.pool.owner.clone()
-}
-
-/// The number of the processor that the calling worker holds; see *Numbers* in `processors`. `None` on other
-/// threads, inside a driver, and if there is none to be had.
-#[inline]
-pub fn number() -> Option<usize> {
-    with_worker(|local| local.seat().number().or_else(|| find_number(local)).map(|p| p as usize)).flatten()
-}
-
-#[cold]
-fn find_number(local: &Local) -> Option<ProcessorId> {
-    if local.is_in_turn() {
-        return None;
-    }
-    let shared = &*local.shared;
-    if let Some(p) = shared.processors.claim(local.seat()).or_else(|| take_number(local)) {
-        return Some(p);
-    }
-    struct Waiting<'a>(&'a Shared);
-    impl Drop for Waiting<'_> {
-        fn drop(&mut self) {
-            self.0.numbers_wanted.fetch_sub(1, SeqCst);
-        }
-    }
-    shared.numbers_wanted.fetch_add(1, SeqCst);
-    let _waiting = Waiting(shared);
-    // It takes a processor from somebody who sleeps.
-    shared.watchdog.ensure(shared);
-    let deadline = Instant::now() + PATIENCE;
-    for look in 0.. {
-        if let Some(p) = shared.processors.claim(local.seat()).or_else(|| take_number(local)) {
-            return Some(p);
-        }
-        if look < LOOKS {
-            thread::yield_now();
-        } else if Instant::now() < deadline {
-            thread::sleep(NAP);
-        } else {
-            break;
-        }
-    }
-    None
-}
-
-/// Takes the processor of a thread that has not asked for its number.
-fn take_number(local: &Local) -> Option<ProcessorId> {
-    let shared = &*local.shared;
-    if shared.resign_duty(&local.remote) {
-        shared.cover();
-    }
-    local.find_peer(|peer| shared.processors.take_over(&peer.seat, local.seat()))
 }
 
 /// Whether work lies about that this worker, or one that it gives way to, could begin.
@@ -173,23 +112,13 @@ where
     }
 }
 
-/// Runs `f` on a worker of the runtime: here, if this is one; else the caller waits.
-///
-/// # Panics
-///
-/// As `f`; and if the runtime has been shut down.
+/// [`Handle::install`], which for a worker of the runtime is a call, wherever it is.
 pub fn install<F, R>(handle: &Handle, f: F) -> R
 where
     F: FnOnce() -> R + Send,
     R: Send,
 {
-    if is_worker_of(handle) {
-        return f();
-    }
-    match outside::install(&handle.shared, f) {
-        Some(result) => result,
-        None => panic!("the pool has been shut down: what was sent to it did not run"),
-    }
+    if is_worker_of(handle) { f() } else { handle.install(f) }
 }
 
 /// Spawns a closure. Nobody waits for it.
@@ -305,6 +234,7 @@ pub fn global() -> Option<Handle> {
 fn settle_here(shared: &Arc<Shared>) {
     let local = Box::leak(Local::new(Arc::clone(shared), Role::Resident));
     shared.processors.settle(local.seat(), 0);
+    mem::forget(Counted::enter(shared.rest.as_ref(), false));
     // SAFETY: leaked, and this thread's.
     unsafe { Owned::new(&raw const *local) }.keep();
 }
@@ -312,6 +242,7 @@ fn settle_here(shared: &Arc<Shared>) {
 /// A thread of a runtime whose threads are given, before it runs.
 pub struct Thread {
     alive: Option<Alive>,
+    unit: Unit,
     processor: ProcessorId,
 }
 
@@ -325,7 +256,8 @@ impl Thread {
     /// The thread for a processor of a runtime with [`threads_are_given`](Settings::threads_are_given): once for each.
     pub fn new(handle: &Handle, processor: usize) -> Self {
         let alive = Alive::new(Arc::clone(&handle.shared));
-        Self { alive: Some(alive), processor: processor as ProcessorId }
+        let unit = Unit::take(handle.shared.rest.as_ref());
+        Self { alive: Some(alive), unit, processor: processor as ProcessorId }
     }
 
     /// The thread's loop: returns when the runtime has been shut down.
@@ -340,7 +272,8 @@ impl Thread {
         );
         let processor = self.processor;
         if let Some(alive) = self.alive.take() {
-            alive.run(|shared| worker::thread_main(shared, Some(processor)));
+            let unit = mem::replace(&mut self.unit, Unit::none());
+            alive.run(|shared| worker::thread_main(shared, Some(processor), unit));
         }
         // The thread goes on with other things.
         context::disown_thread();

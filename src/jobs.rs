@@ -41,7 +41,7 @@ use std::collections::VecDeque;
 
 use crate::parker::{Parker, Unpark};
 use crate::sync::atomic::AtomicUsize;
-use crate::sync::atomic::Ordering::SeqCst;
+use crate::sync::atomic::Ordering::Relaxed;
 use crate::sync::{Arc, Mutex};
 
 /// Which of its own jobs the owner runs first.
@@ -86,8 +86,8 @@ impl<S> Offers<S> {
     }
 
     pub(crate) fn len(&self) -> usize {
-        // SeqCst, as the store: Submit and Sleep need no more than their fences, the watchdog has none.
-        self.len.load(SeqCst)
+        // Relaxed: Submit, Sleep and the watchdog's falling asleep have their fences; any other look is repeated.
+        self.len.load(Relaxed)
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -117,7 +117,8 @@ impl<S> Offers<S> {
     fn change<R>(&self, f: impl FnOnce(&mut VecDeque<Arc<S>>) -> R) -> R {
         let mut scopes = self.scopes.lock();
         let result = f(&mut scopes);
-        self.len.store(scopes.len(), SeqCst);
+        // Relaxed: writers are ordered by the lock, readers as said in `len`.
+        self.len.store(scopes.len(), Relaxed);
         result
     }
 }

@@ -26,14 +26,15 @@
 //! # The source, in reading order
 //!
 //! 1. `sync`: std or loom. `parker`: putting one thread to sleep.
-//! 2. `processors`: who may run; sleep, submit and hand-over, with their proofs.
+//! 2. `processors`: who may run; sleep, submit and hand-over, with their proofs. `rest`: when time may jump.
 //! 3. `ticket`, `heartbeat`, `latent`, `join`: fork-join. `jobs`, `scope`: many jobs that borrow. `iter`: loops.
 //! 4. `driver`, `duty`: where threads park, and who serves events while all workers compute.
-//! 5. `task`: futures and closures as heap objects. `cancel`.
+//! 5. `task`: futures and closures as heap objects, sets of local ones. `cancel`.
 //! 6. `local`, `scheduler`, `worker`, `user_code`, `ticking`, `watchdog`, `blocking`: a thread's state, what threads
 //!    share, their loop, what they do inside user code, and who watches over it.
-//! 7. `runtime`, `roll`, `lifecycle`: making, using and ending it all. `metrics`. `os`.
-//! 8. `hyper`, `serve`: HTTP on it. `addressed`, `__rayon`: what rayon's programs need. `model`: the loom models.
+//! 7. `runtime`, `roll`, `lifecycle`: making, using and ending it all. `metrics`. `long_polls`. `os`.
+//! 8. `pressure`, `admission`: how much memory there is, and who may start work that needs some.
+//! 9. `hyper`, `serve`: HTTP on it. `addressed`, `__rayon`: what rayon's programs need. `model`: the loom models.
 
 // The models use a part of each protocol's vocabulary.
 #![cfg_attr(loom, allow(dead_code))]
@@ -41,8 +42,8 @@
 #[cfg(not(loom))]
 #[doc(hidden)]
 pub mod __rayon;
-#[cfg(not(loom))]
 mod addressed;
+pub mod admission;
 #[cfg(not(loom))]
 mod blocking;
 #[cfg(not(loom))]
@@ -65,13 +66,18 @@ mod lifecycle;
 #[cfg(not(loom))]
 mod local;
 #[cfg(not(loom))]
+mod long_polls;
+#[cfg(not(loom))]
 mod metrics;
 #[cfg(all(test, loom))]
 mod model;
 #[cfg(not(loom))]
 mod os;
 mod parker;
+#[cfg(not(loom))]
+pub mod pressure;
 mod processors;
+mod rest;
 mod roll;
 #[cfg(not(loom))]
 mod runtime;
@@ -80,7 +86,7 @@ mod scheduler;
 #[cfg(not(loom))]
 mod scope;
 #[cfg(all(feature = "axum", not(loom)))]
-mod serve;
+pub mod serve;
 mod sync;
 #[cfg(not(loom))]
 pub mod task;
@@ -106,18 +112,22 @@ mod api {
     pub use crate::join::join;
     pub use crate::metrics::Metrics;
     pub use crate::runtime::{
-        Builder, EnterGuard, Handle, NoCurrentRuntime, Pinning, Runtime, block_in_place,
+        BroadcastContext, Builder, EnterGuard, Explanation, Handle, NoCurrentRuntime, Pinning, Runtime,
+        block_in_place, broadcast, current_num_threads, current_thread_index,
     };
     pub use crate::scope::{Scope, ScopeFifo, in_place_scope, in_place_scope_fifo, scope, scope_fifo};
-    pub use crate::task::{AbortHandle, AbortOnDropHandle, JoinError, JoinHandle, JoinSet, yield_now};
+    pub use crate::task::{
+        AbortHandle, AbortOnDropHandle, JoinError, JoinHandle, JoinSet, LocalSet, yield_now,
+    };
 
+    pub use crate::admission::shorthands::*;
     #[cfg(feature = "axum")]
     pub use crate::serve::{Serve, serve};
     #[cfg(feature = "macros")]
     pub use beat_macros::{main, test};
 
     use crate::runtime::context::with_current_or_global;
-    use crate::task::{self, Kind};
+    use crate::task;
 
     /// Spawns a future: it runs on the workers, beside the caller.
     ///
@@ -142,7 +152,7 @@ mod api {
         F::Output: Send + 'static,
     {
         let site = Location::caller();
-        with_current_or_global(|shared| task::spawn(shared, Kind::Future, future, site))
+        with_current_or_global(|shared| task::spawn_future(shared, future, site))
     }
 
     /// Runs a CPU-bound closure on the workers, in parallel with others and, by [`join`], within itself.
@@ -195,7 +205,7 @@ mod api {
         R: Send + 'static,
     {
         let site = Location::caller();
-        with_current_or_global(|shared| task::spawn_blocking(shared, f, site))
+        with_current_or_global(|shared| task::spawn_blocking_closure(shared, f, site))
     }
 
     /// What the macros expand to. Not for other use.

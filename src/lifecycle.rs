@@ -6,9 +6,10 @@
 //! 2. *Call back*: closures that run are aborted, so that they unwind at their next fork; every sleeping thread
 //!    is unparked, and everyone leaves the driver. A thread ends when it comes back to its loop.
 //! 3. *Drop the tasks*, with the runtime entered and outside any turn: each is woken, which puts it into a
-//!    queue, and every queue is emptied; a task that runs is left alone. *Wait* until all threads have ended, or
-//!    the time is up, and now and then drop tasks again and turn the driver: a thread may be waiting, in a
-//!    `block_on` say, for a task that was still running or was spawned since, or for a timer.
+//!    queue, and every queue is emptied, also those of threads that are stuck in user code; a task that runs is
+//!    left alone. *Wait* until all threads have ended, or the time is up, and now and then drop tasks again and
+//!    turn the driver: a thread may be waiting, in a `block_on` say, for a task that was still running or was
+//!    spawned since, or for a timer.
 //! 4. Drop tasks until the registry holds none. Timers and sockets of tokio keep their wakers, and hence the
 //!    tasks, alive: so this comes before
 //! 5. *the driver's end*, on a thread that is in no runtime.
@@ -88,22 +89,33 @@ pub(crate) fn start_thread(
 /// Calls `f`, and ends the process if it unwinds. Only a bug in Beat can do that, and what `what` has in hand, a
 /// processor or somebody's frame, would be lost: others would wait for ever and nobody knew why, or worse.
 pub(crate) fn must_return<R>(what: &'static str, f: impl FnOnce() -> R) -> R {
-    struct Abort(&'static str);
-    impl Drop for Abort {
-        fn drop(&mut self) {
-            say(&format!("beat: {} panicked outside user code. This is a bug in Beat; aborting.\n", self.0));
-            std::process::abort();
-        }
-    }
-    let abort = Abort(what);
+    let must_return = MustReturn(what);
     let result = f();
-    mem::forget(abort);
+    must_return.has_returned();
     result
+}
+
+/// The same for what is no call: ends the process if it is dropped before [`has_returned`](Self::has_returned).
+#[must_use = "dropped, it ends the process"]
+#[derive(Debug)]
+pub(crate) struct MustReturn(pub(crate) &'static str);
+
+impl MustReturn {
+    pub(crate) fn has_returned(self) {
+        mem::forget(self);
+    }
+}
+
+impl Drop for MustReturn {
+    fn drop(&mut self) {
+        say(&format!("beat: {} panicked outside user code. This is a bug in Beat; aborting.\n", self.0));
+        std::process::abort();
+    }
 }
 
 /// Writes to the standard error, or to nobody if that is closed. Not by `eprintln`, which panics then, and which test
 /// harnesses keep to themselves.
-fn say(message: &str) {
+pub(crate) fn say(message: &str) {
     let _ = io::Write::write_all(&mut io::stderr(), message.as_bytes());
 }
 
@@ -153,6 +165,7 @@ pub(crate) fn shut_down(shared: &Shared, timeout: Option<Duration>) {
         shared.driver.unpark(&seat.parker);
     }
     shared.watchdog.release();
+    shared.admission.close();
     shared.blocking.release();
 
     let inside = context::is_own_thread(shared);
@@ -176,7 +189,7 @@ fn leave_behind(shared: &Shared) {
         debug_assert!(all_gone, "it waits for as long as it takes");
         finish(&kept, None);
     };
-    let builder = thread::Builder::new().name(format!("{}-shutdown", shared.config.thread_name));
+    let builder = thread::Builder::new().name(format!("{}-shutdown", shared.config.thread_name.prefix()));
     if let Err(error) = builder.spawn(rest) {
         shared.lifecycle.report_spawn_failure(&error);
         if shared.lifecycle.roll.abandon() == Finish::Caller {
@@ -192,7 +205,7 @@ fn help_waiters(shared: &Shared) {
 }
 
 fn drop_entered(shared: &Shared) {
-    let _entered = shared.arc().map(|shared| context::Entered::new(&shared));
+    let _entered = shared.arc().map(|shared| context::Entered::contained(&shared));
     drop_waiting_tasks(shared);
 }
 
@@ -225,7 +238,7 @@ fn deadline_after(timeout: Duration) -> Option<Instant> {
 /// Steps 4 and 5: all threads have ended.
 pub(crate) fn finish(shared: &Shared, timeout: Option<Duration>) {
     // What destructors spawn must find this runtime, which refuses it, and not start a global one.
-    let entered = shared.arc().map(|shared| context::Entered::new(&shared));
+    let entered = shared.arc().map(|shared| context::Entered::contained(&shared));
     drop_tasks(shared, timeout.and_then(deadline_after));
     drop(entered);
     shared.driver.get().shutdown(timeout);
@@ -257,9 +270,11 @@ fn drop_waiting_tasks(shared: &Shared) -> bool {
 }
 
 fn next_queued(shared: &Shared) -> Option<Runnable> {
-    shared
-        .take_injected()
-        .or_else(|| shared.take_closure())
+    let common = shared.take_injected().or_else(|| shared.take_closure());
+    // A thread that is stuck in user code may be waiting for a task on its own queue, and the watchdog has gone.
+    let from_threads = || shared.threads.all().iter().find_map(|thread| thread.steal_task());
+    common
         .or_else(|| shared.addressed.pop_any())
         .or_else(|| shared.blocking.take_queued())
+        .or_else(from_threads)
 }

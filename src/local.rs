@@ -204,6 +204,8 @@ pub(crate) struct Local {
     tickets: Deque<Arc<Ticket>>,
     tasks: Deque<Runnable>,
     lifo_streak: Cell<u32>,
+    /// The task that runs has ended: whom it wakes now is whoever awaits it.
+    pub(crate) ended: Cell<bool>,
     /// Calls of `block_in_place` on this thread's stack.
     pub(crate) lent: Cell<u32>,
     /// A guest's regions on this thread's stack.
@@ -368,7 +370,7 @@ impl Local {
         let tickets = Deque::new_lifo();
         let tasks = Deque::new_fifo();
         let remote = Arc::new(Remote {
-            seat: Arc::new(Seat::new()),
+            seat: Arc::new(Seat::counted(shared.rest.clone())),
             latent: LatentJobs::new(),
             tickets: tickets.stealer(),
             tasks: tasks.stealer(),
@@ -389,6 +391,7 @@ impl Local {
             tickets,
             tasks,
             lifo_streak: Cell::new(0),
+            ended: Cell::new(false),
             lent: Cell::new(0),
             regions: Cell::new(0),
             turn: Cell::new(Turn::Outside),
@@ -597,6 +600,9 @@ impl Local {
 
     /// Sets the thread's scheduling slice, if that changes it.
     pub(crate) fn set_slice(&self, slice: Slice) {
+        if !self.shared.config.slices {
+            return;
+        }
         // Relaxed: a late look leaves the slice that the watchdog gave until the next time.
         if self.remote.slice_was_changed.load(Relaxed) {
             self.remote.slice_was_changed.store(false, Relaxed);
@@ -616,8 +622,8 @@ impl Local {
 
     // ----- what a poll costs -----
 
-    pub(crate) fn start_batch(&self) {
-        self.batch.set((os::now(), 0));
+    pub(crate) fn start_batch(&self, now: u64) {
+        self.batch.set((now, 0));
     }
 
     pub(crate) fn count_poll(&self) {
@@ -625,10 +631,10 @@ impl Local {
         self.batch.set((start, polls + 1));
     }
 
-    pub(crate) fn end_batch(&self) {
+    pub(crate) fn end_batch(&self, now: u64) {
         let (start, polls) = self.batch.get();
         if polls > 0 {
-            self.shared.measured_polls(os::now().saturating_sub(start), polls);
+            self.shared.measured_polls(now.saturating_sub(start), polls);
         }
     }
 
@@ -657,6 +663,7 @@ impl Local {
 
     /// User code has ended.
     pub(crate) fn end_item(&self) {
+        self.ended.set(false);
         if !self.item_is_new.get() {
             // It has forked.
             self.lengths.measured(self.place.get(), self.heartbeat.get().age(os::now()));
@@ -673,6 +680,10 @@ impl Local {
 
 impl Drop for Local {
     fn drop(&mut self) {
+        if self.shared.is_forked() {
+            // Whoever held the lock of the table at the fork is not here to give it back.
+            return;
+        }
         self.shared.threads.remove(&self.remote);
         self.shared.retired.absorb(&self.remote.counters);
         self.flush_tasks();

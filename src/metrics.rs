@@ -70,8 +70,15 @@ macro_rules! counters {
             pub tickets_queued: usize,
             /// Scopes with jobs that others may take.
             pub scopes_queued: usize,
-            /// Tasks that third-party code gave to tokio itself.
+            /// Tasks that were given to `tokio::spawn`, by third-party code say, and have not ended. They run on the
+            /// one thread that drives tokio.
             pub foreign_tasks: usize,
+            /// Tasks that have been given to `tokio::spawn`: at least so many. One that came and went
+            /// between two of the driver's looks for events is not seen.
+            pub foreign_spawned: u64,
+            /// Times such tasks kept the thread that drives tokio for longer than a heartbeat in one go: by a long
+            /// poll, or by many short ones in a row. All timers and sockets waited.
+            pub foreign_long_polls: u64,
             $($(#[$doc])* pub $name: u64,)*
         }
     };

@@ -4,8 +4,12 @@
 //! Each model is the smallest program in which the protocol can fail, and loom runs it in every order of its
 //! atomic steps (up to a bound on preemptions). A wake-up that is lost shows as a deadlock.
 
+mod addressed;
+mod admission;
 mod duty;
 mod end;
+mod numbers;
+mod rest;
 mod ticking;
 
 use std::ptr;
@@ -47,6 +51,7 @@ fn a_token_left_before_or_during_the_park_ends_it() {
         parker.park();
         // What the unparker did before is seen.
         assert_eq!(data.load(Relaxed), 1);
+        assert!(!parker.is_notified());
         unparker.join().unwrap();
     });
 }
@@ -74,15 +79,18 @@ fn each_of_two_tokens_is_seen_with_what_came_before_it() {
     });
 }
 
-/// The driver's side: the owner registers, looks, and sleeps on a second futex (the driver's) until nudged.
+/// The driver's side: the owner registers, looks, and sleeps on a second futex (the driver's) until nudged. Whether it
+/// got in or found the token before, it has seen what the unparker did, and the token is gone.
 #[test]
 fn a_thread_in_the_driver_is_nudged() {
     check(|| {
         let parker = Arc::new(Parker::new());
         let driver = Arc::new(Parker::new());
+        let data = Arc::new(AtomicUsize::new(0));
         let unparker = thread::spawn({
-            let (parker, driver) = (Arc::clone(&parker), Arc::clone(&driver));
+            let (parker, driver, data) = (Arc::clone(&parker), Arc::clone(&driver), Arc::clone(&data));
             move || {
+                data.store(1, Relaxed);
                 if parker.unpark() == Unpark::NudgeDriver {
                     let _ = driver.unpark();
                 }
@@ -94,6 +102,8 @@ fn a_thread_in_the_driver_is_nudged() {
             }
             parker.leave_driver();
         }
+        assert_eq!(data.load(Relaxed), 1);
+        assert!(!parker.is_notified());
         unparker.join().unwrap();
     });
 }
@@ -129,8 +139,8 @@ impl driver::Driver for Driver {
         None
     }
 
-    fn foreign_tasks(&self) -> usize {
-        0
+    fn foreign_tasks(&self) -> driver::Foreign {
+        driver::Foreign::default()
     }
 
     fn shutdown(&self, _timeout: Option<Duration>) {}
@@ -423,11 +433,12 @@ impl World {
     fn work(world: &Arc<Self>, seat: &Arc<Seat>, mut searching: bool) {
         while !world.roll.is_closed() {
             if world.queue.pop() {
-                if searching && world.processors.stop_searching() {
-                    let census = world.processors.published();
-                    if !world.queue.is_empty() {
-                        Self::wake_if_unattended(world, census);
-                    }
+                if searching {
+                    world.processors.stop_searching(|| {
+                        if !world.queue.is_empty() {
+                            Self::wake_if_unattended(world, world.processors.census());
+                        }
+                    });
                 }
                 searching = false;
                 world.run();
@@ -540,7 +551,7 @@ fn a_waiting_thread_hands_its_processor_to_whoever_runs_what_it_waits_for() {
         let waiter_seat = Arc::new(Seat::new());
         world.processors.sit_down(&waiter_seat, 0);
         // It has found its work: it is in a closure.
-        world.processors.stop_searching();
+        world.processors.stop_searching(|| {});
         world.processors.begin_computing(&waiter_seat);
 
         let standby = thread::spawn({
@@ -578,7 +589,7 @@ fn a_waiting_thread_hands_its_processor_to_whoever_runs_what_it_waits_for() {
 fn taking_a_processor_races_with_the_end_of_a_closure() {
     check(|| {
         let processors = Arc::new(Processors::new(1));
-        processors.stop_searching();
+        processors.stop_searching(|| {});
         let seat = Arc::new(Seat::new());
         processors.sit_down(&seat, 0);
         processors.begin_computing(&seat);

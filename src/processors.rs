@@ -76,6 +76,7 @@
 //! thread: the one on the right core has the warm cache and the pinned mask).
 
 use crate::parker::Parker;
+use crate::rest::Rest;
 use crate::sync::atomic::Ordering::{Relaxed, SeqCst};
 use crate::sync::atomic::{AtomicU32, AtomicU64};
 use crate::sync::{Arc, Mutex};
@@ -103,8 +104,15 @@ pub(crate) struct Seat {
 }
 
 impl Seat {
+    #[cfg(loom)]
     pub(crate) fn new() -> Self {
-        Self { parker: Arc::new(Parker::new()), word: AtomicU32::new(0), home: AtomicU32::new(0) }
+        Self::counted(None)
+    }
+
+    /// For a thread that counts as awake there, unless it is parked.
+    pub(crate) fn counted(rest: Option<Arc<Rest>>) -> Self {
+        let parker = Arc::new(Parker::counted(rest));
+        Self { parker, word: AtomicU32::new(0), home: AtomicU32::new(0) }
     }
 
     /// The processor the thread holds.
@@ -235,6 +243,8 @@ struct Lists {
 #[derive(Debug)]
 pub(crate) struct Processors {
     total: u32,
+    /// Read and written relaxed: it protects no memory, writers but for searchers are ordered by the lock, and where
+    /// it must be ordered with the queues the fences of Submit and Sleep do it. All other looks are for policy.
     census: AtomicU64,
     lists: Mutex<Lists>,
 }
@@ -251,7 +261,8 @@ impl Processors {
     }
 
     pub(crate) fn census(&self) -> Census {
-        let word = self.census.load(SeqCst);
+        // Relaxed: see `Processors::census`.
+        let word = self.census.load(Relaxed);
         Census {
             total: self.total,
             idle: (word & 0xffff) as u32,
@@ -265,14 +276,19 @@ impl Processors {
         if self.census().searching * 2 >= self.total.max(2) {
             return false;
         }
-        self.census.fetch_add(SEARCH, SeqCst);
+        self.census.fetch_add(SEARCH, Relaxed);
         true
     }
 
-    /// Ends a search; `true` if no one searches any more, so that the caller must see to what it leaves behind.
-    pub(crate) fn stop_searching(&self) -> bool {
-        let before = self.census.fetch_sub(SEARCH, SeqCst);
-        before >> 32 & 0xffff == 1
+    /// Ends a search that has found work. If no one searches any more, `look_again` sees to what is left behind: it
+    /// does Submit 3 for what it finds in the queues.
+    pub(crate) fn stop_searching(&self, look_again: impl FnOnce()) {
+        let before = self.census.fetch_sub(SEARCH, Relaxed);
+        if before >> 32 & 0xffff == 1 {
+            // Submit 2.
+            fence();
+            look_again();
+        }
     }
 
     /// Submit 2 and the look of 3.
@@ -340,15 +356,17 @@ impl Processors {
         }
         seat.set(None, false);
         lists.sleepers.push(Asleep { seat: Arc::clone(seat), in_driver: false });
-        self.census.fetch_add(change, SeqCst);
+        self.census.fetch_add(change, Relaxed);
         Some(self.census())
     }
 
-    /// The sleeper will park in the driver, and its processor is kept for it; `false` if it has been woken.
-    pub(crate) fn guard_driver(&self, seat: &Arc<Seat>) -> bool {
+    /// The sleeper will park in the driver, and its processor is kept for it. If it has been woken meanwhile there is,
+    /// or will be, a token with its parker.
+    pub(crate) fn guard_driver(&self, seat: &Arc<Seat>) {
         let mut lists = self.lists.lock();
-        let sleeper = lists.sleepers.iter_mut().find(|s| Arc::ptr_eq(&s.seat, seat));
-        sleeper.map(|s| s.in_driver = true).is_some()
+        if let Some(sleeper) = lists.sleepers.iter_mut().find(|s| Arc::ptr_eq(&s.seat, seat)) {
+            sleeper.in_driver = true;
+        }
     }
 
     /// A sleeper gets up of its own accord, counting as `searching`: events came, or it must look again.
@@ -367,7 +385,7 @@ impl Processors {
         let p = lists.idle.remove(index);
         seat.set(Some(p), false);
         let change = if searching { SEARCH.wrapping_sub(IDLE) } else { 0u64.wrapping_sub(IDLE) };
-        self.census.fetch_add(change, SeqCst);
+        self.census.fetch_add(change, Relaxed);
         Woken::Itself
     }
 
@@ -399,7 +417,7 @@ impl Processors {
     fn give(&self, lists: &mut Lists, place: Option<usize>, index: usize) -> Wake {
         let p = lists.idle.remove(index);
         // One step, so that no submitter sees neither an idle processor nor a searcher.
-        self.census.fetch_add(SEARCH.wrapping_sub(IDLE), SeqCst);
+        self.census.fetch_add(SEARCH.wrapping_sub(IDLE), Relaxed);
         match place {
             Some(place) => {
                 let seat = lists.sleepers.remove(place).seat;
@@ -414,7 +432,7 @@ impl Processors {
     pub(crate) fn undo_spawn(&self, p: ProcessorId) {
         let mut lists = self.lists.lock();
         lists.idle.push(p);
-        self.census.fetch_add(IDLE.wrapping_sub(SEARCH), SeqCst);
+        self.census.fetch_add(IDLE.wrapping_sub(SEARCH), Relaxed);
     }
 
     /// A new thread sits down with the processor it was started for, searching.
@@ -438,7 +456,7 @@ impl Processors {
         seat.set(None, computing);
         lists.idle.push(p);
         let change = if computing { IDLE.wrapping_sub(COMPUTE) } else { IDLE };
-        self.census.fetch_add(change, SeqCst);
+        self.census.fetch_add(change, Relaxed);
         true
     }
 
@@ -463,7 +481,7 @@ impl Processors {
         let computing = seat.is_computing();
         seat.set(Some(p), computing);
         let change = if computing { COMPUTE.wrapping_sub(IDLE) } else { 0u64.wrapping_sub(IDLE) };
-        self.census.fetch_add(change, SeqCst);
+        self.census.fetch_add(change, Relaxed);
         true
     }
 
@@ -489,12 +507,12 @@ impl Processors {
         to.set(Some(p), computing);
         to.set_numbered(true);
         if !computing {
-            self.census.fetch_sub(COMPUTE, SeqCst);
+            self.census.fetch_sub(COMPUTE, Relaxed);
         }
         Some(p)
     }
 
-    /// Numbers 3: the thread is at a fork.
+    /// Numbers 3: the thread is at a fork, or at its loop.
     pub(crate) fn forget_number(&self, seat: &Seat) {
         if seat.number().is_some() {
             let _lists = self.lists.lock();
@@ -508,7 +526,7 @@ impl Processors {
         seat.set(Some(p), true);
         seat.set_numbered(true);
         // As a thread that was started for it: it is done with its search.
-        self.census.fetch_add(COMPUTE.wrapping_sub(SEARCH), SeqCst);
+        self.census.fetch_add(COMPUTE.wrapping_sub(SEARCH), Relaxed);
     }
 
     /// The thread is in for a long stretch: from now on others see to tasks and events. `false` if it counted
@@ -533,7 +551,7 @@ impl Processors {
         seat.set_numbered(numbered);
         if p.is_some() {
             let change = if computing { COMPUTE } else { 0u64.wrapping_sub(COMPUTE) };
-            self.census.fetch_add(change, SeqCst);
+            self.census.fetch_add(change, Relaxed);
         }
         true
     }

@@ -24,7 +24,7 @@
 use std::time::{Duration, Instant};
 
 use crate::sync::atomic::AtomicBool;
-use crate::sync::atomic::Ordering::SeqCst;
+use crate::sync::atomic::Ordering::Relaxed;
 use crate::sync::{Condvar, Mutex};
 
 /// How long a waiting party waits before it first does something in the meantime.
@@ -59,13 +59,14 @@ pub(crate) enum Finish {
 impl Roll {
     /// Closing, step 1 of the closer.
     pub(crate) fn close(&self) {
-        // SeqCst, as all of it: the locks named above do the ordering, and no path is so hot that it would matter.
-        self.closed.store(true, SeqCst);
+        // Relaxed: what is published under the locks named above is ordered by them.
+        self.closed.store(true, Relaxed);
     }
 
     /// Closing, step 2 of a publisher.
     pub(crate) fn is_closed(&self) -> bool {
-        self.closed.load(SeqCst)
+        // Relaxed: as above.
+        self.closed.load(Relaxed)
     }
 
     /// A thread is about to be started.

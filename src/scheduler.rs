@@ -17,6 +17,7 @@
 //! a poll instead, the [watchdog](crate::watchdog) passes its queue on.
 
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicU32, AtomicU64};
 use std::sync::{Arc, Weak};
@@ -25,18 +26,23 @@ use std::time::Duration;
 use crossbeam_deque::Injector;
 
 use crate::addressed::Addressed;
+use crate::admission::Admission;
 use crate::blocking::Pool;
 use crate::driver::{Cover, DriverSlot};
 use crate::duty::{self, Duty};
 use crate::jobs::Offers;
 use crate::lifecycle::Lifecycle;
 use crate::local::{self, Local, Remote, Role, Threads, steal};
+use crate::long_polls::LongPolls;
 use crate::metrics::{Counters, Metrics};
 use crate::os::{self, Affinity};
+use crate::pressure::PressureConfig;
 use crate::processors::{ProcessorId, Processors, Seat, Wake};
+use crate::rest::Rest;
 use crate::runtime::{Hook, PoolSettings};
 use crate::scope::OpenScope;
 use crate::task::Runnable;
+use crate::task::contained::Contained;
 use crate::watchdog::Watchdog;
 use crate::worker;
 
@@ -44,36 +50,97 @@ use crate::worker;
 const WORTH_WAKING: u64 = 40_000;
 /// How many threads with queues there may be beyond the workers before the next ones are started at leisure.
 const SOFT_CAP: usize = 128;
+/// With so many tasks queued, whoever awaits a task that ends goes behind them. In the LIFO slot it would run again
+/// after each of a batch of tasks that it awaits one by one.
+const MANY_TASKS: usize = 8;
 /// What a poll is taken to cost before any was measured, in nanoseconds.
 const FIRST_MEAN_POLL: u64 = 1_000;
+/// By what part of itself the mean must change for others to be told: each telling costs them a cache miss.
+const MEAN_POLL_STEP: u64 = 16;
+/// How long after a turn of the driver the next one is due beside short polls, in nanoseconds: a turn costs some
+/// hundred, and more when two threads take turns at it.
+const TURN_PERIOD: u64 = 20_000;
 
 /// The settled configuration of a runtime.
 pub(crate) struct Config {
     pub(crate) workers: u32,
-    pub(crate) thread_name: String,
+    pub(crate) thread_name: ThreadName,
     pub(crate) stack_size: Option<usize>,
     pub(crate) heartbeat: Duration,
     /// How long a poll may last before it is made to yield, in nanoseconds.
     pub(crate) poll_budget: u64,
+    /// How long a poll may last before that is reported, in nanoseconds.
+    pub(crate) long_poll_warning: Option<u64>,
+    /// Whether threads ask for scheduling slices.
+    pub(crate) slices: bool,
+    pub(crate) max_blocking_threads: usize,
+    /// How long an idle thread for blocking closures waits for the next one.
+    pub(crate) keep_alive: Duration,
     /// One mask per processor; empty if workers are not pinned.
     pub(crate) pins: Vec<Affinity>,
     /// The mask of threads that are not pinned.
     pub(crate) unpinned: Option<Affinity>,
-    pub(crate) on_thread_start: Option<Hook>,
-    pub(crate) on_thread_stop: Option<Hook>,
+    pub(crate) hooks: Hooks,
+    pub(crate) pressure: PressureConfig,
     pub(crate) pool: PoolSettings,
 }
 
 impl Config {
-    /// The name of a thread of this runtime.
-    pub(crate) fn name_of(&self, thread: &str) -> String {
-        format!("{}-{thread}", self.thread_name)
-    }
-
-    /// The name of a thread that is started for a processor.
+    /// The name of a thread that is started for a processor. Calls the user's function: outside locks.
     pub(crate) fn name_of_worker(&self, p: ProcessorId) -> String {
         let name = self.pool.names.get(p as usize).cloned().flatten();
-        name.unwrap_or_else(|| self.name_of(&p.to_string()))
+        name.unwrap_or_else(|| self.thread_name.of(&p.to_string()))
+    }
+}
+
+/// What users run on threads.
+#[derive(Clone, Default)]
+pub(crate) struct Hooks {
+    pub(crate) on_thread_start: Option<Hook>,
+    pub(crate) on_thread_stop: Option<Hook>,
+    pub(crate) on_thread_park: Option<Hook>,
+    pub(crate) on_thread_unpark: Option<Hook>,
+}
+
+/// What threads are called.
+#[derive(Clone)]
+pub(crate) enum ThreadName {
+    /// How the names begin.
+    Prefix(String),
+    /// What the user says at each start of a thread that runs user code.
+    Asked(Arc<dyn Fn() -> String + Send + Sync>),
+}
+
+impl ThreadName {
+    /// The prefix, for threads that run no user code.
+    pub(crate) fn prefix(&self) -> &str {
+        match self {
+            Self::Prefix(prefix) => prefix,
+            Self::Asked(_) => "beat",
+        }
+    }
+
+    /// The name of a thread that runs user code. Calls the user's function: outside locks.
+    pub(crate) fn of(&self, role: &str) -> String {
+        if let Self::Asked(name) = self {
+            match catch_unwind(AssertUnwindSafe(|| name())) {
+                Ok(mut name) => {
+                    name.truncate(name.find('\0').unwrap_or(name.len()));
+                    return name;
+                }
+                Err(payload) => drop(Contained::new(payload)),
+            }
+        }
+        format!("{}-{role}", self.prefix())
+    }
+}
+
+impl std::fmt::Debug for ThreadName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Prefix(prefix) => f.debug_tuple("Prefix").field(prefix).finish(),
+            Self::Asked(_) => f.debug_tuple("Asked").finish_non_exhaustive(),
+        }
     }
 }
 
@@ -95,19 +162,25 @@ pub(crate) struct Shared {
     pub(crate) threads: Threads,
     pub(crate) injector: Injector<Runnable>,
     pub(crate) closures: Injector<Runnable>,
-    pub(crate) addressed: Addressed,
+    pub(crate) addressed: Addressed<Runnable>,
     pub(crate) offers: Offers<OpenScope>,
     pub(crate) driver: DriverSlot,
+    /// Who is awake, if the clock can be paused.
+    pub(crate) rest: Option<Arc<Rest>>,
     pub(crate) duty: Duty,
     pub(crate) watchdog: Watchdog,
     pub(crate) blocking: Pool,
     pub(crate) lifecycle: Lifecycle,
+    pub(crate) long_polls: LongPolls,
+    pub(crate) admission: Arc<Admission>,
     /// The counters of threads that are gone, and of foreign ones.
     pub(crate) retired: Counters,
     /// How many threads wait for a number (see [`processors`](crate::processors#numbers)).
     pub(crate) numbers_wanted: AtomicU32,
     /// What a poll costs on average, in nanoseconds.
     mean_poll: AtomicU64,
+    /// When a turn of the driver last was due, on the runtime's clock.
+    last_turn: AtomicU64,
     /// How many forks old the process was: its children have none of the threads.
     forks: u32,
     me: Weak<Self>,
@@ -118,19 +191,23 @@ impl Shared {
         Arc::new_cyclic(|me| Self {
             processors: Processors::new(config.workers),
             addressed: Addressed::new(config.workers),
+            admission: Admission::new(config.pressure.clone(), config.workers as usize),
             config,
             threads: Threads::default(),
             injector: Injector::new(),
             closures: Injector::new(),
             offers: Offers::new(),
+            rest: driver.get().rest(),
             driver,
             duty: Duty::default(),
             watchdog: Watchdog::default(),
             blocking: Pool::default(),
             lifecycle: Lifecycle::default(),
+            long_polls: LongPolls::default(),
             retired: Counters::default(),
             numbers_wanted: AtomicU32::new(0),
             mean_poll: AtomicU64::new(FIRST_MEAN_POLL),
+            last_turn: AtomicU64::new(0),
             forks: os::forks(),
             me: Weak::clone(me),
         })
@@ -183,11 +260,15 @@ impl Shared {
             }
             return;
         }
-        local.push_task(task, woken_while_running);
+        let awaits_ended = local.ended.replace(false) && local.tasks_len() >= MANY_TASKS;
+        local.push_task(task, woken_while_running || awaits_ended);
+        if woken_while_running {
+            self.look_at_the_clock();
+        }
         if self.is_worth_waking(local.tasks_len()) {
             self.wake_if_unattended();
         }
-        if !woken_while_running {
+        if !(woken_while_running || awaits_ended) {
             // A task pushed behind others is seen to when the next one is popped.
             self.watchdog.ensure(self);
         }
@@ -227,18 +308,15 @@ impl Shared {
 
     /// Submit for a closure that is addressed to one processor.
     pub(crate) fn submit_addressed(&self, p: ProcessorId, closure: Runnable) {
-        self.addressed.push(p, closure);
-        self.carry_out(self.processors.wake_on(p));
+        self.carry_out(self.addressed.submit(p, closure, &self.processors));
         // Its holder may be asleep in the kernel.
         self.watchdog.ensure(self);
     }
 
     /// Release, in [`addressed`](crate::addressed): a processor has become idle.
     pub(crate) fn wake_addressed(&self) {
-        if !self.addressed.is_empty() {
-            for p in self.addressed.processors() {
-                self.carry_out(self.processors.wake_on(p));
-            }
+        for wake in self.addressed.released(&self.processors) {
+            self.carry_out(Some(wake));
         }
     }
 
@@ -275,8 +353,20 @@ impl Shared {
         // Relaxed, and a lost update is no loss.
         let mean = self.mean_poll.load(Relaxed);
         let weight = u64::from(polls.min(16));
-        let mean = (mean * (64 - weight) + sample * weight) / 64;
-        self.mean_poll.store(mean, Relaxed);
+        let next = (mean * (64 - weight) + sample * weight) / 64;
+        if mean.abs_diff(next) * MEAN_POLL_STEP > mean {
+            self.mean_poll.store(next, Relaxed);
+        }
+    }
+
+    /// Whether a thread that serves should take a turn of the driver now. The caller then does.
+    pub(crate) fn turn_is_due(&self, now: u64) -> bool {
+        // Relaxed, and two may find it due at once: the token lets one of them in.
+        let due = now.saturating_sub(self.last_turn.load(Relaxed)) >= TURN_PERIOD;
+        if due {
+            self.last_turn.store(now, Relaxed);
+        }
+        due
     }
 
     // ----- waking -----
@@ -372,6 +462,14 @@ impl Shared {
         }
     }
 
+    /// Somebody yields, and may be waiting for what a paused clock has been advanced past: whoever sits in the driver
+    /// fires the timers that are due.
+    pub(crate) fn look_at_the_clock(&self) {
+        if self.rest.is_some() {
+            self.driver.get().nudge();
+        }
+    }
+
     // ----- looking for work -----
 
     pub(crate) fn take_closure(&self) -> Option<Runnable> {
@@ -436,6 +534,7 @@ impl Shared {
     pub(crate) fn metrics(&self) -> Metrics {
         let census = self.processors.census();
         let threads = self.threads.all();
+        let foreign = self.driver.get().foreign_tasks();
         let mut metrics = Metrics {
             workers: census.total as usize,
             idle_workers: census.idle as usize,
@@ -446,7 +545,9 @@ impl Shared {
             blocking_queued: self.blocking.queued(),
             scopes_queued: self.offers.len(),
             tickets_queued: threads.iter().map(|t| t.tickets_len()).sum(),
-            foreign_tasks: self.driver.get().foreign_tasks(),
+            foreign_tasks: foreign.alive,
+            foreign_spawned: foreign.seen,
+            foreign_long_polls: foreign.long_polls,
             ..Metrics::default()
         };
         metrics.add_counters(&self.retired);

@@ -25,7 +25,8 @@ use crate::lifecycle;
 use crate::local::{self, Local};
 use crate::parker::{Parker, Unpark};
 use crate::processors::ProcessorId;
-use crate::runtime::outside;
+use crate::rest::Counted;
+use crate::runtime::{Handle, block_on, outside};
 use crate::scheduler::Shared;
 use crate::task::contained::Contained;
 use crate::task::{self, Meta};
@@ -116,10 +117,10 @@ impl OpenScope {
                     }
                 };
                 // It fails if the runtime has been shut down, with the job unrun.
-                if outside::install(shared, drain).is_none()
-                    && let Some(job) = first
-                {
-                    self.run(job);
+                match (Handle { shared: Arc::clone(shared) }.install_away(drain), first) {
+                    (Some(ended), _) => ended.into_inner().unwrap_or_else(|payload| resume_unwind(payload)),
+                    (None, Some(job)) => self.run(job),
+                    (None, None) => {}
                 }
             }
             match self.jobs.end() {
@@ -229,10 +230,11 @@ fn open_on<R>(
 
 /// Opens a scope of `shared` on a thread that is none of its workers: `op` runs here, jobs run there alone.
 fn open_away<R>(shared: &Arc<Shared>, order: Order, op: impl FnOnce(&Arc<OpenScope>) -> R) -> R {
-    outside::assert_may_wait();
+    block_on::assert_may_wait("in_place_scope");
     shared.assert_not_forked();
+    let _counted = Counted::enter(shared.rest.as_ref(), false);
     // Not the thread's own: that would be unparked through the wrong runtime's driver.
-    let parker = crate::sync::Arc::new(Parker::new());
+    let parker = crate::sync::Arc::new(Parker::counted(shared.rest.clone()));
     run_open(shared, &parker, true, order, op, |scope| scope.end_away(shared, &parker))
 }
 

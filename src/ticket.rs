@@ -34,7 +34,7 @@ use std::ptr;
 use crate::parker::{Parker, Unpark};
 use crate::sync::Arc;
 use crate::sync::atomic::AtomicU32;
-use crate::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
+use crate::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 const OFFERED: u32 = 0;
 const RECLAIMED: u32 = 1;
@@ -132,8 +132,10 @@ impl Ticket {
     }
 
     fn leave_offer(&self, winner: u32) -> bool {
-        // Acquire: the winner reads the frame, which was written before the ticket was published.
-        self.state.compare_exchange(OFFERED, winner, Acquire, Relaxed).is_ok()
+        // Relaxed: `OFFERED` is what the ticket was made with, so there is no store to acquire from. The frame was
+        // written before the ticket was made, and who has the ticket has it from a queue that orders the two. The
+        // loser reads nothing.
+        self.state.compare_exchange(OFFERED, winner, Relaxed, Relaxed).is_ok()
     }
 
     /// Joiner: whether the thief has finished, and the result may be read.
@@ -145,14 +147,15 @@ impl Ticket {
     /// Step 3, joiner: says that it is going to sleep; `false` if the thief has finished. Once is enough.
     #[must_use = "if the thief has finished nobody will unpark the joiner"]
     pub(crate) fn announce(&self) -> bool {
-        self.state.compare_exchange(CLAIMED, WAITING, AcqRel, Acquire).is_ok()
+        // If it fails, acquire pairs with the release of step 4: the joiner reads the result. Else Relaxed: neither
+        // party reads anything of the other's yet.
+        self.state.compare_exchange(CLAIMED, WAITING, Relaxed, Acquire).is_ok()
     }
 
     /// Step 4, thief.
     fn complete(&self) -> Unpark {
-        // Release publishes the result in the frame; acquire is for nothing but costs nothing here either, and
-        // keeps the swap a full step in the history of the word. The frame may be gone right after.
-        if self.state.swap(DONE, AcqRel) == WAITING { self.joiner.unpark() } else { Unpark::Done }
+        // Release publishes the result in the frame, which may be gone right after.
+        if self.state.swap(DONE, Release) == WAITING { self.joiner.unpark() } else { Unpark::Done }
     }
 }
 

@@ -23,18 +23,20 @@ pub(crate) struct Ticking(AtomicBool);
 impl Ticking {
     /// Ensure, step 2.
     pub(crate) fn is_raised(&self) -> bool {
-        // SeqCst: after the barrier of step 1, in the one order of these.
+        // SeqCst: after the barrier of step 1, which may be a SeqCst access and no fence, in the one order of these.
         self.0.load(SeqCst)
     }
 
     /// Ensure, step 3: `true` if the caller is the one who raised it, and must unpark the watchdog.
     #[must_use = "nobody else will unpark the watchdog"]
     pub(crate) fn raise(&self) -> bool {
+        // SeqCst: as above; who finds the flag raised relies on the look before it is lowered the next time.
         !self.0.swap(true, SeqCst)
     }
 
     /// There is no watchdog after all: the next one who needs it tries again.
     pub(crate) fn lower(&self) {
+        // SeqCst: as above.
         self.0.store(false, SeqCst);
     }
 

@@ -10,7 +10,8 @@
 //!   driver is covered;
 //! * *computing and asleep in the kernel* (its CPU time stands still and the kernel says so), while work waits
 //!   and no processor is idle: its processor is taken and given to a sleeping thread or a new one. A thread that
-//!   merely computes keeps it, or N long closures would become N threads that share time;
+//!   merely computes keeps it, or N long closures would become N threads that share time. The same for a guest, from
+//!   its first wait until the end of its region;
 //! * *on duty*: it loses the duty, and another thread takes it up.
 //!
 //! How it falls asleep without leaving anything unguarded: [`ticking`](crate::ticking). Whoever leaves work queued
@@ -67,12 +68,8 @@ impl Watchdog {
             thread.unpark();
             return;
         }
-        match lifecycle::start_thread(
-            shared,
-            shared.config.name_of("watchdog"),
-            Some(STACK_SIZE),
-            thread_main,
-        ) {
+        let name = format!("{}-watchdog", shared.config.thread_name.prefix());
+        match lifecycle::start_thread(shared, name, Some(STACK_SIZE), thread_main) {
             Ok(started) => *thread = Some(started),
             Err(error) => {
                 self.ticking.lower();
@@ -99,7 +96,9 @@ fn thread_main(shared: &Arc<Shared>) {
         // Pinned to a busy core it would come late; nothing else hangs on it.
         let _ = mask.apply();
     }
-    os::set_slice(Slice::Short);
+    if shared.config.slices {
+        os::set_slice(Slice::Short);
+    }
     os::sleep_on_time();
     Ticker::default().run(shared);
 }
@@ -166,7 +165,7 @@ impl Ticker {
         let mut busy = false;
         for remote in shared.threads.all() {
             let epoch = remote.epoch();
-            if remote.role() == Role::Guest || epoch % 2 == 0 {
+            if !is_in_reach(&remote, epoch) {
                 continue;
             }
             let cpu_time = remote.clock().and_then(|clock| clock.cpu_time());
@@ -188,12 +187,22 @@ impl Ticker {
     }
 }
 
+/// Whether a thread is in user code, and has something that may have to be taken from it.
+fn is_in_reach(remote: &Remote, epoch: u64) -> bool {
+    match remote.role() {
+        Role::Guest => remote.seat.processor().is_some(),
+        Role::Worker | Role::Duty => epoch % 2 == 1,
+        // It serves nobody, and keeps its processor.
+        Role::Resident => false,
+    }
+}
+
 /// A thread has been in one piece of user code for a tick, and has used hardly any CPU in it if it stands `still`.
 fn found_stuck(shared: &Shared, remote: &Arc<Remote>, still: bool) {
     if remote.role() == Role::Duty {
         pass_tasks_on(shared, remote);
         if shared.duty.dismiss(&remote.seat, &shared.driver, || remote.set_role(Role::Worker)) {
-            remote.lengthen_slice();
+            lengthen_slice(shared, remote);
             // Resign 2.
             shared.cover();
             shared.notify_injected();
@@ -206,7 +215,7 @@ fn found_stuck(shared: &Shared, remote: &Arc<Remote>, still: bool) {
     if !remote.seat.is_computing() {
         if shared.processors.begin_computing(&remote.seat) {
             shared.retired.long_polls.add_shared(1);
-            remote.lengthen_slice();
+            lengthen_slice(shared, remote);
             pass_tasks_on(shared, remote);
             shared.cover();
         }
@@ -225,6 +234,13 @@ fn found_stuck(shared: &Shared, remote: &Arc<Remote>, still: bool) {
         shared.retired.hand_overs.add_shared(1);
         fence();
         shared.wake();
+    }
+}
+
+/// Whoever serves now must be able to preempt it.
+fn lengthen_slice(shared: &Shared, remote: &Remote) {
+    if shared.config.slices {
+        remote.lengthen_slice();
     }
 }
 

@@ -23,6 +23,7 @@ use crate::lifecycle;
 use crate::local::{Local, Owned, Role, Turn};
 use crate::os::{self, Slice};
 use crate::processors::{self, ProcessorId, fence};
+use crate::rest::{Counted, Unit};
 use crate::runtime::{Hook, context};
 use crate::scheduler::Shared;
 use crate::scope::TakenJob;
@@ -63,16 +64,14 @@ impl Searching {
 
     /// The thread has found work. Whoever published more meanwhile may have relied on it: Submit 2 and 3 again.
     fn found(self, shared: &Shared) {
-        if !shared.processors.stop_searching() {
-            return;
-        }
-        fence();
-        if !shared.closures.is_empty() || !shared.offers.is_empty() {
-            shared.wake_if_unattended();
-        }
-        if !shared.injector.is_empty() {
-            shared.notify_injected();
-        }
+        shared.processors.stop_searching(|| {
+            if !shared.closures.is_empty() || !shared.offers.is_empty() {
+                shared.wake_if_unattended();
+            }
+            if !shared.injector.is_empty() {
+                shared.notify_injected();
+            }
+        });
     }
 }
 
@@ -91,12 +90,15 @@ enum Rested {
 /// See [`lifecycle::start_thread`].
 pub(crate) fn start(shared: &Shared, processor: Option<ProcessorId>) -> io::Result<()> {
     let config = &shared.config;
-    let name = processor.map_or_else(|| config.name_of("duty"), |p| config.name_of_worker(p));
-    let size = shared.config.stack_size;
-    lifecycle::start_thread(shared, name, size, move |shared| thread_main(shared, processor)).map(drop)
+    let name = processor.map_or_else(|| config.thread_name.of("duty"), |p| config.name_of_worker(p));
+    // From before the start: whoever relies on the thread may come to rest at once.
+    let unit = Unit::take(shared.rest.as_ref());
+    let body = move |shared: &_| thread_main(shared, processor, unit);
+    lifecycle::start_thread(shared, name, config.stack_size, body).map(drop)
 }
 
-pub(crate) fn thread_main(shared: &Arc<Shared>, processor: Option<ProcessorId>) {
+pub(crate) fn thread_main(shared: &Arc<Shared>, processor: Option<ProcessorId>, unit: Unit) {
+    let _counted = Counted::own_thread(shared.rest.as_ref(), Some(unit));
     let role = if processor.is_some() { Role::Worker } else { Role::Duty };
     let local = Local::new(Arc::clone(shared), role);
     // SAFETY: `local` is boxed, belongs to this thread and is dropped after the guard.
@@ -115,12 +117,12 @@ pub(crate) fn thread_main(shared: &Arc<Shared>, processor: Option<ProcessorId>) 
                 let _ = mask.apply();
             }
             shared.duty.take_up(local.seat());
-            run_hook(shared.config.on_thread_start.as_ref());
+            run_hook(shared.config.hooks.on_thread_start.as_ref());
             worker.run(None);
         }
     }
     worker.retire();
-    run_hook(shared.config.on_thread_stop.as_ref());
+    run_hook(shared.config.hooks.on_thread_stop.as_ref());
     drop(context);
     drop(installed);
     drop(local);
@@ -149,17 +151,17 @@ impl<'a> Worker<'a> {
     /// Runs the user's hook, which may take its time: the thread counts as computing meanwhile, and not as
     /// searching, for which all others would wait.
     fn run_start_hook(&self, searching: Searching) -> Option<Searching> {
-        if self.shared.config.on_thread_start.is_none() {
+        if self.shared.config.hooks.on_thread_start.is_none() {
             return Some(searching);
         }
         let _computing = Computing::begin();
         searching.found(self.shared);
-        run_hook(self.shared.config.on_thread_start.as_ref());
+        run_hook(self.shared.config.hooks.on_thread_start.as_ref());
         None
     }
 
     fn run(&self, mut searching: Option<Searching>) {
-        self.local.start_batch();
+        self.local.start_batch(os::now());
         while !self.shared.is_closed() {
             if self.local.remote.role() == Role::Duty {
                 self.do_duty();
@@ -250,9 +252,13 @@ impl<'a> Worker<'a> {
 
     /// Point 1.
     fn look_past_own_queue(&self) -> Option<Runnable> {
-        self.local.end_batch();
-        self.local.start_batch();
-        self.take_turn();
+        let now = os::now();
+        self.local.end_batch(now);
+        self.local.start_batch(now);
+        if self.shared.turn_is_due(now) {
+            self.take_turn();
+            self.local.start_batch(os::now());
+        }
         self.shared.take_injected()
     }
 
@@ -376,14 +382,20 @@ impl<'a> Worker<'a> {
             Work::Task(task) => {
                 self.local.counters().polls.add(1);
                 self.local.count_poll();
-                self.local.budgets.begin_poll(self.shared.config.poll_budget);
+                let config = &self.shared.config;
+                let watch = |limit| self.shared.long_polls.watch(limit, task.metadata().site());
+                let watched = config.long_poll_warning.map(watch);
+                self.local.budgets.begin_poll(config.poll_budget);
                 self.run_item(task);
                 self.local.budgets.end_poll();
+                if let Some(watched) = watched {
+                    watched.end();
+                }
             }
             Work::Closure(closure) => {
                 self.local.counters().closures.add(1);
                 budget::without(|| self.run_item(closure));
-                self.local.start_batch();
+                self.local.start_batch(os::now());
             }
             Work::Half(claim) => {
                 // Outside of what is caught: a claim that is dropped on the way is waited for without end.
@@ -391,7 +403,7 @@ impl<'a> Worker<'a> {
                 let place = stolen_place(claim.context().cast());
                 budget::without(|| self.run_user_code(place, || run_half(self.shared, claim)));
                 drop(computing);
-                self.local.start_batch();
+                self.local.start_batch(os::now());
             }
             Work::Job(job) => {
                 let computing = Computing::begin();
@@ -399,7 +411,7 @@ impl<'a> Worker<'a> {
                 let run = || self.shared.driver.finish_unpark(job.run());
                 budget::without(|| self.run_user_code(place, run));
                 drop(computing);
-                self.local.start_batch();
+                self.local.start_batch(os::now());
             }
         }
     }
@@ -424,6 +436,9 @@ impl<'a> Worker<'a> {
         if self.local.seat().is_computing() {
             // The watchdog or a beat found the item to be long.
             self.shared.processors.end_computing(self.local.seat());
+        } else {
+            // Numbers 3.
+            self.shared.processors.forget_number(self.local.seat());
         }
     }
 
@@ -431,7 +446,7 @@ impl<'a> Worker<'a> {
     /// threads sleep without this one.
     fn rest(&self, searching: Option<Searching>) -> Rested {
         let (local, shared) = (self.local, self.shared);
-        local.end_batch();
+        local.end_batch(os::now());
         local.set_slice(Slice::Short);
         let most = shared.config.workers as usize + SPARE_THREADS;
         let rested = shared.processors.rest(local.seat(), searching.is_some(), most, self);
@@ -439,11 +454,11 @@ impl<'a> Worker<'a> {
             processors::Rested::Spare => Rested::Spare(searching),
             // The evidence went with Sleep 1; it comes back from a waker, or if the look of Sleep 3 found something.
             processors::Rested::Searching => {
-                local.start_batch();
+                local.start_batch(os::now());
                 Rested::Woken(Some(Searching(())))
             }
             processors::Rested::Serving => {
-                local.start_batch();
+                local.start_batch(os::now());
                 Rested::Woken(None)
             }
             processors::Rested::Closed => Rested::Woken(None),
@@ -451,9 +466,8 @@ impl<'a> Worker<'a> {
     }
 
     fn park_in_driver(&self, token: Token<'_>) {
-        if self.shared.processors.guard_driver(self.local.seat()) {
-            self.park_with(&token);
-        }
+        self.shared.processors.guard_driver(self.local.seat());
+        self.park_with(&token);
         self.leave_driver(token);
     }
 
@@ -486,12 +500,14 @@ impl<'a> Worker<'a> {
                 return;
             }
         }
+        run_hook(shared.config.hooks.on_thread_park.as_ref());
         if self.hand_driver_back() {
             shared.duty.sleep_outside(local.seat());
         } else {
             shared.duty.sleep(local.seat(), &shared.driver, |token| self.park_with(token));
             self.left_driver();
         }
+        run_hook(shared.config.hooks.on_thread_unpark.as_ref());
         local.counters().duty_wakeups.add(1);
     }
 
@@ -537,16 +553,20 @@ impl processors::Sleeper for Worker<'_> {
             "nobody looks for tasks on a thread that sleeps"
         );
         self.local.counters().parks.add(1);
+        run_hook(self.shared.config.hooks.on_thread_park.as_ref());
         match may_drive.then(|| self.shared.driver.try_enter()).flatten() {
             Some(token) => self.park_in_driver(token),
             None => self.local.seat().parker.park(),
         }
+        run_hook(self.shared.config.hooks.on_thread_unpark.as_ref());
     }
 
     fn stay_down(&self) {
         if self.local.flush_tasks() {
             self.shared.notify_injected();
         }
+        // As Sleep 2: whoever relied on this thread has seen it before the change that took it out of the census.
+        fence();
         self.shared.wake_addressed();
         if self.shared.has_work(self.local) {
             self.shared.wake_if_unattended();

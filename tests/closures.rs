@@ -118,6 +118,15 @@ fn each_half_is_dropped_once_whoever_panics() {
     });
 }
 
+/// It tells when it goes.
+struct Gone(Arc<AtomicBool>);
+
+impl Drop for Gone {
+    fn drop(&mut self) {
+        self.0.store(true, SeqCst);
+    }
+}
+
 /// `a` panics while `b` is in a thief's hands: the caller's frame must stay until the thief is done.
 #[test]
 fn a_panic_waits_for_the_stolen_half() {
@@ -126,12 +135,32 @@ fn a_panic_waits_for_the_stolen_half() {
         let mut stolen = 0;
         while stolen < 20 {
             let begun = Latch::new();
-            let finished = Arc::new(AtomicBool::new(false));
+            let (finished, gone) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
             let closure = runtime.spawn_blocking_parallel({
-                let finished = Arc::clone(&finished);
+                let (finished, gone) = (Arc::clone(&finished), Arc::clone(&gone));
                 move || {
+                    let _frame = Gone(Arc::clone(&gone));
                     let local = [7_u64; 64];
                     let taken = AtomicBool::new(false);
+                    let half = {
+                        // What must outlive a frame that goes too early.
+                        let (begun, gone) = (Arc::clone(&begun), Arc::clone(&gone));
+                        let (local, taken, finished) = (&local, &taken, &finished);
+                        move || {
+                            taken.store(true, SeqCst);
+                            begun.wait();
+                            // Time to go in, for a caller that does not wait.
+                            for _ in 0..100 {
+                                std::thread::yield_now();
+                                if gone.load(SeqCst) {
+                                    std::process::abort();
+                                }
+                            }
+                            // The frame of the caller is still there.
+                            assert!(local.iter().all(|&x| x == 7));
+                            finished.store(true, SeqCst);
+                        }
+                    };
                     beat::join(
                         || {
                             // Fork until somebody has taken `b`, or for long enough.
@@ -144,13 +173,7 @@ fn a_panic_waits_for_the_stolen_half() {
                             begun.set();
                             panic!("a");
                         },
-                        || {
-                            taken.store(true, SeqCst);
-                            begun.wait();
-                            // The frame of the caller is still there.
-                            assert!(local.iter().all(|&x| x == 7));
-                            finished.store(true, SeqCst);
-                        },
+                        half,
                     );
                 }
             });

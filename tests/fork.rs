@@ -3,12 +3,14 @@
 
 mod common;
 
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+
 use common::{panic_message, runtime};
 
 /// Runs `f` in a child process, and says whether it returned `true`.
 fn in_child(f: impl FnOnce() -> bool) -> bool {
-    // SAFETY: the other threads of this process hold no lock that `f` needs: the runtime is idle, and glibc has its
-    // allocator ready in the child.
+    // SAFETY: `f` needs no lock that another thread of this process may hold, and glibc has its allocator ready in the
+    // child.
     match unsafe { libc::fork() } {
         -1 => panic!("{}", std::io::Error::last_os_error()),
         0 => {
@@ -30,6 +32,7 @@ fn in_child(f: impl FnOnce() -> bool) -> bool {
 fn using_a_runtime_in_a_child_is_a_clear_error() {
     let parent = runtime(2);
     parent.block_on(async { beat::spawn(async {}).await.unwrap() });
+    let task = parent.spawn(std::future::pending::<()>());
     // Idle: no thread is in the middle of anything.
     while parent.metrics().idle_workers < 2 {
         std::thread::yield_now();
@@ -39,6 +42,7 @@ fn using_a_runtime_in_a_child_is_a_clear_error() {
         let spawned = says_so(panic_message(|| parent.spawn(async {})));
         let closure = says_so(panic_message(|| parent.spawn_blocking_parallel(|| ())));
         let blocked = says_so(panic_message(|| parent.block_on(async {})));
+        let joined = says_so(panic_message(|| task.join()));
         let forked = {
             let _entered = parent.enter();
             says_so(panic_message(|| beat::join(|| (), || ())))
@@ -48,7 +52,38 @@ fn using_a_runtime_in_a_child_is_a_clear_error() {
         // A runtime of the child's own works.
         let own = runtime(2);
         let answer = own.block_on(async { beat::spawn(async { 42 }).await.unwrap() });
-        spawned && closure && blocked && forked && answer == 42
+        spawned && closure && blocked && joined && forked && answer == 42
     });
     assert!(passed);
+}
+
+/// The thread that forks has forked work before, so it stands in the runtime's table of threads, which others are about
+/// to change at that moment. In the child it ends in the ordinary way.
+#[test]
+fn a_child_ends_whatever_the_others_were_doing() {
+    let parent = runtime(1);
+    let _entered = parent.enter();
+    beat::join(|| (), || ());
+    let over = AtomicBool::new(false);
+    let come_and_go = || {
+        while !over.load(SeqCst) {
+            let guest = || {
+                let _entered = parent.enter();
+                beat::join(|| (), || ())
+            };
+            std::thread::scope(|scope| drop(scope.spawn(guest)));
+        }
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(come_and_go);
+        }
+        common::within(std::time::Duration::from_secs(120), || {
+            for _ in 0..300 {
+                // SAFETY: always allowed; the destructors of this thread's thread-locals are what is tested.
+                assert!(in_child(|| unsafe { libc::exit(0) }));
+            }
+        });
+        over.store(true, SeqCst);
+    });
 }

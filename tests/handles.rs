@@ -144,3 +144,13 @@ fn a_plain_runtime_sleeps_and_wakes() {
         assert_eq!(runtime.block_on(closure).unwrap(), 144);
     }
 }
+
+/// As tokio's: what a handle reaches is not torn by a panic.
+#[test]
+fn handles_may_cross_an_unwind() {
+    fn crosses<T: std::panic::UnwindSafe + std::panic::RefUnwindSafe>() {}
+    crosses::<Handle>();
+    crosses::<Runtime>();
+    crosses::<beat::JoinHandle<std::cell::Cell<u8>>>();
+    crosses::<beat::AbortHandle>();
+}

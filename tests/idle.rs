@@ -1,46 +1,52 @@
-//! Idle is free: with nothing to do no thread of the process is woken. A test binary of its own, since it counts
-//! the switches of the whole process.
+//! Idle is free: with nothing to do no thread of the process is woken, and none burns CPU. A test binary of its own,
+//! since it looks at all threads of the process.
 #![cfg(target_os = "linux")]
 
 mod common;
 
-use std::fs;
 use std::sync::atomic::Ordering::SeqCst;
 use std::sync::{Arc, atomic::AtomicBool};
-use std::time::Duration;
 
+use common::idle::stays_quiet;
 use common::{Latch, fib};
 
-/// Voluntary context switches of all threads of this process, by thread name.
-fn switches() -> Vec<(String, u64)> {
-    let threads = fs::read_dir("/proc/self/task").unwrap();
-    let mut switches: Vec<_> = threads
-        .filter_map(|thread| fs::read_to_string(thread.ok()?.path().join("status")).ok())
-        .map(|status| {
-            let field = |name: &str| {
-                let line = status.lines().find(|line| line.starts_with(name)).unwrap();
-                line.split_whitespace().nth(1).unwrap().to_owned()
-            };
-            let pid = field("Pid:");
-            (format!("{} {pid}", field("Name:")), field("voluntary_ctxt_switches:").parse().unwrap())
-        })
-        .collect();
-    switches.sort();
-    switches
-}
+/// Two tasks that wait for an event each. The first then polls until the second has gone on: whoever takes the first event
+/// and has left the driver for a long poll must be found, although no watchdog ticks when the event comes.
+#[cfg(feature = "tokio")]
+fn events(runtime: &beat::Runtime) -> impl FnOnce() {
+    use std::io::Write;
+    use std::os::unix::net::UnixStream;
+    use tokio::io::AsyncReadExt;
 
-/// Nothing happens for five seconds, beginning one second from now.
-fn stays_quiet(what: &str) {
-    let this = fs::read_link("/proc/thread-self").unwrap();
-    let this = this.file_name().unwrap().to_str().unwrap().to_owned();
-    // The thread that measures and the one that waits for it are not Beat's.
-    let others = |switches: Vec<(String, u64)>| -> Vec<_> {
-        switches.into_iter().filter(|(name, _)| name.starts_with("beat") && !name.ends_with(&this)).collect()
+    let pair = || {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        theirs.set_nonblocking(true).unwrap();
+        (ours, runtime.block_on(async { tokio::net::UnixStream::from_std(theirs).unwrap() }))
     };
-    std::thread::sleep(Duration::from_secs(1));
-    let before = others(switches());
-    std::thread::sleep(Duration::from_secs(5));
-    assert_eq!(before, others(switches()), "{what}");
+    let ((mut first, mut first_event), (mut second, mut second_event)) = (pair(), pair());
+    let (polls, went_on) = (Latch::new(), Latch::new());
+    let spinner = runtime.spawn({
+        let (polls, went_on) = (Arc::clone(&polls), Arc::clone(&went_on));
+        async move {
+            first_event.read_u8().await.unwrap();
+            polls.set();
+            went_on.wait();
+        }
+    });
+    let other = runtime.spawn(async move {
+        second_event.read_u8().await.unwrap();
+        went_on.set();
+    });
+    let handle = runtime.handle().clone();
+    move || {
+        first.write_all(&[1]).unwrap();
+        polls.wait();
+        second.write_all(&[1]).unwrap();
+        handle.block_on(async {
+            spinner.await.unwrap();
+            other.await.unwrap();
+        });
+    }
 }
 
 #[test]
@@ -57,21 +63,38 @@ fn an_idle_runtime_makes_no_wake_ups() {
         }
         beat::spawn_blocking(|| ()).await.unwrap();
         #[cfg(feature = "tokio")]
-        tokio::time::sleep(Duration::from_millis(20)).await;
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
     });
-    stays_quiet("after closures, tasks and timers");
+    #[cfg(feature = "tokio")]
+    let events = events(&runtime);
+    stays_quiet("after closures, tasks and timers", 0);
 
-    // A closure that is open and blocked, and a task that waits: still nothing to do.
+    // After admission the sampler looks a few times more, and sleeps.
+    let _entered = runtime.enter();
+    let permit = beat::admit().memory(1 << 10).try_permit().unwrap();
+    runtime.block_on(beat::try_spawn(async {}).unwrap()).unwrap();
+    assert!(beat::pressure().reading.is_some());
+    std::thread::sleep(std::time::Duration::from_secs(3));
+    stays_quiet("after admission, with a permit still held", 0);
+    drop(permit);
+
+    // A closure that is open and blocked: still nothing to do.
     let (begun, release) = (Latch::new(), Latch::new());
     let closure = runtime.spawn_blocking_parallel({
         let (begun, release) = (Arc::clone(&begun), Arc::clone(&release));
         move || {
             begun.set();
             release.wait();
+            // No watchdog ticks now: the other worker must be sent for.
+            let taken = Latch::new();
+            beat::scope(|scope| {
+                scope.spawn(|_| taken.set());
+                taken.wait();
+            });
         }
     });
     begun.wait();
-    stays_quiet("with a closure that blocks");
+    stays_quiet("with a closure that blocks", 0);
     release.set();
     runtime.block_on(closure).unwrap();
 
@@ -88,7 +111,9 @@ fn an_idle_runtime_makes_no_wake_ups() {
         }
     });
     begun.wait();
-    stays_quiet("with one worker computing");
+    stays_quiet("with one worker computing", 1);
+    #[cfg(feature = "tokio")]
+    events();
     stop.store(true, SeqCst);
     runtime.block_on(closure).unwrap();
 }

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use beat::Handle;
-use common::{fib, within};
+use common::{Latch, fib, within};
 
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -94,6 +94,52 @@ fn no_task_is_polled_on_the_stack_of_a_block_on() {
             });
             runtime.block_on(async { outer.await.unwrap().0.await.unwrap() });
         });
+    });
+}
+
+/// A thread that waits, in `block_on` or `block_in_place`, gives its processor up at once, and takes it back when its
+/// wait is over. There is nothing that waits for a processor, so that no watchdog takes it away.
+#[test]
+fn a_wait_hands_its_processor_over() {
+    let runtime = beat::Runtime::builder().worker_threads(1).driver(beat::DriverKind::Plain).build().unwrap();
+    let reach = |idle: usize| {
+        while runtime.metrics().idle_workers != idle {
+            std::thread::yield_now();
+        }
+    };
+    within(LIMIT, || {
+        for in_place in [false, true] {
+            reach(1);
+            let (begun, waits, gate, opened) =
+                (Latch::new(), Latch::new(), common::Gate::new(), Latch::new());
+            let (goes_on, end) = (Latch::new(), Latch::new());
+            let closure = runtime.spawn_blocking_parallel({
+                let (begun, waits, gate, opened) =
+                    (begun.clone(), waits.clone(), gate.clone(), opened.clone());
+                let (goes_on, end) = (goes_on.clone(), end.clone());
+                move || {
+                    begun.set();
+                    waits.wait();
+                    if in_place {
+                        beat::block_in_place(|| opened.wait());
+                    } else {
+                        Handle::current().block_on(gate.wait());
+                    }
+                    goes_on.set();
+                    end.wait();
+                }
+            });
+            begun.wait();
+            assert_eq!(runtime.metrics().idle_workers, 0);
+            waits.set();
+            reach(1);
+            gate.open();
+            opened.set();
+            goes_on.wait();
+            assert_eq!(runtime.metrics().idle_workers, 0, "it goes on without the processor that is idle");
+            end.set();
+            runtime.block_on(closure).unwrap();
+        }
     });
 }
 

@@ -488,3 +488,35 @@ fn looking_without_waiting_has_no_budget() {
         assert_eq!(runtime.block_on(all).unwrap(), 4950);
     });
 }
+
+#[test]
+fn local_tasks_share_a_set_with_others() {
+    at_each_size(|runtime| {
+        let local = beat::LocalSet::new();
+        let drops = Drops::default();
+        let mut set = JoinSet::new();
+        let shared = std::rc::Rc::new(1);
+        let outside = std::rc::Rc::clone(&shared);
+        set.spawn_local_on(async move { *outside }, &local);
+        let mut values = local.block_on(runtime, async {
+            set.spawn_local(async move { *shared + 1 });
+            set.spawn(async { 3 });
+            set.join_all().await
+        });
+        values.sort_unstable();
+        assert_eq!(values, [1, 2, 3]);
+
+        // Values that cannot leave the thread.
+        let mut set = JoinSet::new();
+        set.spawn_local_on(async { std::rc::Rc::new(5) }, &local);
+        assert_eq!(*local.block_on(runtime, set.join_next()).unwrap().unwrap(), 5);
+
+        // Dropped elsewhere than where the tasks live: they are aborted, and end at home.
+        let mut set = JoinSet::new();
+        set.spawn_local_on(Never(drops.guard()), &local);
+        runtime.spawn_blocking(move || drop(set)).join().unwrap();
+        assert_eq!(drops.count(), 0);
+        runtime.block_on(local);
+        assert_eq!(drops.count(), 1);
+    });
+}

@@ -71,6 +71,15 @@ async fn options_reach_the_runtime() -> Result<(), beat::JoinError> {
     Ok(())
 }
 
+#[cfg(feature = "test-util")]
+#[beat::test(start_paused = true)]
+async fn a_paused_clock_is_asked_for_by_name() {
+    let (real, start) = (std::time::Instant::now(), tokio::time::Instant::now());
+    tokio::time::sleep(std::time::Duration::from_secs(3600)).await;
+    assert_eq!(start.elapsed().as_secs(), 3600);
+    assert!(real.elapsed().as_secs() < 60);
+}
+
 #[beat::main]
 async fn parsed() -> Result<u32, ParseIntError> {
     let number: u32 = std::future::ready("four").await.parse()?;

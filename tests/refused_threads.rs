@@ -7,6 +7,7 @@
 mod common;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::Duration;
 
 use beat::Runtime;
@@ -46,6 +47,7 @@ fn set(limit: libc::rlimit) {
 #[test]
 fn refused_threads() {
     the_runtime_goes_on_with_the_threads_it_has();
+    a_duty_thread_that_was_refused_comes_later();
     for workers in [1, 2] {
         a_hand_over_without_a_thread_loses_nothing(workers);
     }
@@ -66,11 +68,38 @@ fn a_hand_over_without_a_thread_loses_nothing(workers: usize) {
             std::thread::yield_now();
         }
         assert!(!closure.is_finished());
-        // A task needs a thread as well: the duty thread is refused too.
+        // A task needs a thread as well.
         let task = runtime.spawn(async { 5 });
         drop(refusing);
         assert_eq!(runtime.block_on(closure).unwrap(), 10);
         assert_eq!(runtime.block_on(task).unwrap(), 5);
+    });
+}
+
+/// The only worker computes, and the system refuses the duty thread: a ready task waits until there can be one.
+fn a_duty_thread_that_was_refused_comes_later() {
+    let runtime = Runtime::builder().worker_threads(1).thread_stack_size(STACK).build().unwrap();
+    within(Duration::from_secs(120), || {
+        while runtime.metrics().idle_workers < 1 {
+            std::thread::yield_now();
+        }
+        let refusing = NoMoreStacks::new();
+        let (begun, stop) = (Latch::new(), Arc::new(AtomicBool::new(false)));
+        let closure = runtime.spawn_blocking_parallel({
+            let (begun, stop) = (Arc::clone(&begun), Arc::clone(&stop));
+            move || {
+                begun.set();
+                while !stop.load(SeqCst) {
+                    std::hint::spin_loop();
+                }
+            }
+        });
+        begun.wait();
+        let task = runtime.spawn(async { 5 });
+        drop(refusing);
+        assert_eq!(runtime.block_on(task).unwrap(), 5);
+        stop.store(true, SeqCst);
+        runtime.block_on(closure).unwrap();
     });
 }
 

@@ -116,6 +116,22 @@ fn an_idle_worker_takes_a_job_at_once() {
     assert!(runtime.metrics().steals > 0);
 }
 
+/// The offer of a scope goes back for as long as there are jobs, also if each is taken by the same helper.
+#[test]
+fn all_jobs_of_a_body_that_waits_for_them_are_taken() {
+    at_each_size(|runtime| {
+        in_closure(runtime, || {
+            let taken: Vec<_> = (0..4).map(|_| Latch::new()).collect();
+            beat::scope(|scope| {
+                for job in &taken {
+                    scope.spawn(|_| job.set());
+                }
+                taken.iter().for_each(|job| job.wait());
+            });
+        });
+    });
+}
+
 /// One worker, asleep in the body until a job has run: another thread takes its place.
 #[test]
 fn a_body_that_sleeps_until_its_job_has_run_is_not_stranded() {
@@ -440,4 +456,44 @@ fn block_in_place_stays_in_force_after_a_wait_inside() {
         });
         assert_eq!(runtime.block_on(task).unwrap(), 5);
     });
+}
+
+/// A thread outside the runtime gets a processor when it has waited for a job, and keeps it for the rest of its region.
+/// If it falls asleep there, and another thread spins on the other processor, a closure still begins.
+#[test]
+fn a_guest_that_sleeps_with_a_processor_strands_nobody() {
+    // It gets one if it has to wait, and if one is idle at that moment: as a rule.
+    for _ in 0..20 {
+        let runtime = common::runtime(2);
+        let _entered = runtime.enter();
+        within(Duration::from_secs(120), || beat::scope(|_| sleep_as_a_guest(&runtime)));
+    }
+}
+
+fn sleep_as_a_guest(runtime: &beat::Runtime) {
+    let taken = Latch::default();
+    beat::scope(|scope| {
+        scope.spawn(|_| {
+            taken.set();
+            // Longer than the body takes to end, so that the owner waits.
+            fib(22);
+        });
+        taken.wait();
+    });
+    let (spinning, done) = (Latch::new(), Arc::new(AtomicBool::new(false)));
+    let spinner = runtime.spawn_blocking_parallel({
+        let (spinning, done) = (Arc::clone(&spinning), Arc::clone(&done));
+        move || {
+            spinning.set();
+            while !done.load(SeqCst) {
+                std::hint::spin_loop();
+            }
+        }
+    });
+    spinning.wait();
+    let (tell, told) = mpsc::channel();
+    let closure = runtime.spawn_blocking_parallel(move || tell.send(5).unwrap());
+    assert_eq!(told.recv(), Ok(5));
+    done.store(true, SeqCst);
+    runtime.block_on(async { (closure.await.unwrap(), spinner.await.unwrap()) });
 }

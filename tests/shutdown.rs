@@ -392,3 +392,112 @@ fn two_runtimes_that_hand_tasks_to_each_other() {
         }
     }
 }
+
+/// A task is stuck, without Beat's knowing, until another one has gone that it has just put on its own thread's queue.
+#[test]
+fn what_lies_on_the_queue_of_a_stuck_thread_goes_too() {
+    for round in 0..60 {
+        common::within(LIMIT, || {
+            let runtime = common::runtime(1 + round % 3);
+            let drops = Drops::default();
+            let running = Latch::new();
+            let task = runtime.spawn({
+                let (running, guard) = (Arc::clone(&running), drops.guard());
+                async move {
+                    let (held, gone) = std::sync::mpsc::channel::<()>();
+                    drop(beat::spawn(async move {
+                        let _guard = guard;
+                        std::future::pending::<()>().await;
+                        drop(held);
+                    }));
+                    running.set();
+                    gone.recv().unwrap_err();
+                }
+            });
+            running.wait();
+            drop(runtime);
+            assert_eq!(drops.count(), 1);
+            drop(task);
+        });
+    }
+}
+
+/// A shutdown turns the driver for those it waits for, and a task that was given to tokio runs there: it may block as
+/// little as on a worker.
+#[test]
+fn a_task_of_tokios_is_refused_to_block_in_a_shutdown_too() {
+    struct Spawns(Arc<Latch>);
+    impl Drop for Spawns {
+        fn drop(&mut self) {
+            let (handle, over) = (Handle::current(), Sets(Arc::clone(&self.0)));
+            drop(tokio::spawn(async move {
+                let _over = over;
+                handle.block_on(std::future::pending::<()>());
+            }));
+        }
+    }
+    for workers in [1, 2, 4] {
+        common::within(LIMIT, || {
+            let runtime = common::runtime(workers);
+            let (running, over) = (Latch::new(), Latch::new());
+            let spawns = Spawns(Arc::clone(&over));
+            drop(runtime.spawn(async move {
+                let _spawns = spawns;
+                std::future::pending::<()>().await;
+            }));
+            drop(runtime.spawn_blocking({
+                let running = Arc::clone(&running);
+                move || {
+                    running.set();
+                    over.wait();
+                }
+            }));
+            running.wait();
+            drop(runtime);
+        });
+    }
+}
+
+/// Sets its latch when it goes.
+struct Sets(Arc<Latch>);
+
+impl Drop for Sets {
+    fn drop(&mut self) {
+        self.0.set();
+    }
+}
+
+/// A task that is being polled when the end comes is left alone, and dropped when its poll is over.
+#[test]
+fn a_task_that_is_polled_meanwhile_is_dropped_after_its_poll() {
+    common::within(LIMIT, || {
+        let runtime = common::runtime(2);
+        let handle = runtime.handle().clone();
+        let (waits, ends) = (Latch::new(), Latch::new());
+        drop(runtime.spawn({
+            let (waits, ends) = (Arc::clone(&waits), Sets(Arc::clone(&ends)));
+            async move {
+                let _ends = ends;
+                waits.set();
+                std::future::pending::<()>().await;
+            }
+        }));
+        waits.wait();
+        let (polled, drops) = (Latch::new(), Drops::default());
+        let guard = drops.guard();
+        drop(runtime.spawn({
+            let polled = Arc::clone(&polled);
+            async move {
+                let _guard = guard;
+                polled.set();
+                ends.wait();
+                std::future::pending::<()>().await;
+            }
+        }));
+        polled.wait();
+        drop(runtime);
+        assert_eq!(drops.count(), 1);
+        // Until here it has kept the runtime's queues.
+        drop(handle);
+    });
+}

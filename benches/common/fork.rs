@@ -15,6 +15,10 @@ pub(crate) trait Program: Copy + Send + Sync + 'static {
     fn chili(self, scope: &mut chili::Scope<'_>) -> u64;
     /// What all of them return.
     fn result(self) -> u64;
+}
+
+/// A program whose forks are counted.
+pub(crate) trait Counted: Program {
     /// How often it forks.
     fn joins(self) -> u64;
 }
@@ -63,7 +67,9 @@ impl Program for Fib {
     fn result(self) -> u64 {
         (0..self.0).fold((0, 1), |(a, b), _| (b, a + b)).0
     }
+}
 
+impl Counted for Fib {
     fn joins(self) -> u64 {
         Self(self.0 + 1).result() - 1
     }
@@ -126,7 +132,9 @@ impl Program for Tree {
         let count = u64::from(self.nodes);
         count * (count - 1) / 2
     }
+}
 
+impl Counted for Tree {
     fn joins(self) -> u64 {
         u64::from(self.nodes / 2)
     }
@@ -226,7 +234,9 @@ impl Program for Halves {
         let count = self.0.len() as u64;
         count * (count - 1) / 2
     }
+}
 
+impl Counted for Halves {
     fn joins(self) -> u64 {
         self.0.len() as u64 - 1
     }

@@ -20,7 +20,8 @@ fn cpu() -> String {
     model.map_or_else(|| std::env::consts::ARCH.into(), |(_, name)| name.into())
 }
 
-fn rustc() -> String {
+/// Which compiler.
+pub(crate) fn rustc() -> String {
     let compiler = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
     match Command::new(compiler).arg("--version").output() {
         Ok(output) => String::from_utf8_lossy(&output.stdout).trim().into(),

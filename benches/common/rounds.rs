@@ -16,27 +16,27 @@ pub(crate) struct Rounds {
 }
 
 /// Somebody's program: what one turn of it measures.
-pub(crate) struct Contender<'a, T> {
-    pub(crate) column: Column,
+pub(crate) struct Contender<'a, T, W = Column> {
+    pub(crate) who: W,
     pub(crate) turn: Box<dyn FnMut() -> T + 'a>,
 }
 
-impl<'a, T> Contender<'a, T> {
-    pub(crate) fn new(column: Column, turn: impl FnMut() -> T + 'a) -> Self {
-        Self { column, turn: Box::new(turn) }
+impl<'a, T, W> Contender<'a, T, W> {
+    pub(crate) fn new(who: W, turn: impl FnMut() -> T + 'a) -> Self {
+        Self { who, turn: Box::new(turn) }
     }
 }
 
 /// What each contender measured, in the order of its turns.
-pub(crate) type Measured<T> = Vec<(Column, Vec<T>)>;
+pub(crate) type Measured<T, W = Column> = Vec<(W, Vec<T>)>;
 
 impl Rounds {
     /// Gives everybody a turn for warming up, then all turns of all rounds.
-    pub(crate) fn interleave<T>(self, mut contenders: Vec<Contender<'_, T>>) -> Measured<T> {
+    pub(crate) fn interleave<T, W: Copy>(self, mut contenders: Vec<Contender<'_, T, W>>) -> Measured<T, W> {
         for contender in &mut contenders {
             (contender.turn)();
         }
-        let mut measured: Measured<T> = contenders.iter().map(|c| (c.column, Vec::new())).collect();
+        let mut measured: Measured<T, W> = contenders.iter().map(|c| (c.who, Vec::new())).collect();
         let count = contenders.len();
         for turn in 0..self.rounds * self.turns {
             for step in 0..count {
@@ -84,7 +84,8 @@ impl Rounds {
         row
     }
 
-    fn spread(self, turns: Vec<f64>) -> Spread {
+    /// The median of the rounds, and their spread.
+    pub(crate) fn spread(self, turns: Vec<f64>) -> Spread {
         Spread::of(turns.chunks(self.turns).map(|round| Spread::of(round.to_vec()).median).collect())
     }
 }

@@ -84,6 +84,10 @@ impl Row {
     pub(crate) fn set(&mut self, column: Column, cell: Spread) {
         self.cells[column as usize] = Some(cell);
     }
+
+    pub(crate) fn get(&self, column: Column) -> Option<Spread> {
+        self.cells[column as usize]
+    }
 }
 
 /// Prints rows as Markdown.

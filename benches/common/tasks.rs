@@ -27,6 +27,11 @@ pub(crate) trait Executor {
     where
         F: Future<Output: Send> + Send + 'static;
 
+    /// Spawns from a task, and lets go of the handle.
+    fn spawn_detached(future: impl Future<Output = ()> + Send + 'static) {
+        drop(Self::spawn(future));
+    }
+
     fn yield_now() -> impl Future<Output = ()> + Send;
 
     fn block_on<F: Future>(&self, future: F) -> F::Output;
@@ -101,6 +106,22 @@ pub(crate) fn tokio_runtime(workers: usize) -> tokio::runtime::Runtime {
 }
 
 // ----- spawning -----
+
+/// A task spawns the next one and ends, again and again.
+pub(crate) async fn chain<E: Executor>(length: u64) {
+    fn link<E: Executor>(left: u64, end: oneshot::Sender<u64>) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        Box::pin(async move {
+            if left == 0 {
+                end.send(black_box(left)).expect("somebody waits for the end");
+            } else {
+                E::spawn_detached(link::<E>(left - 1, end));
+            }
+        })
+    }
+    let (end, ended) = oneshot::channel();
+    E::spawn_detached(link::<E>(length, end));
+    assert_eq!(ended.await, Ok(0));
+}
 
 async fn small(index: u64) -> u64 {
     black_box(index)
@@ -193,6 +214,23 @@ pub(crate) async fn ping_pong<E: Executor>(pairs: u64) {
         assert_eq!(here.await, pair + 1);
         there.await.expect("the task ends");
     }
+}
+
+/// The same in as many pairs of tasks at once.
+pub(crate) async fn ping_pong_at_once<E: Executor>(pairs: u64) {
+    let one = |pair| async move {
+        let (here, there) = ping_and_pong(pair);
+        let there = E::spawn(there);
+        let answer = here.await;
+        there.await.expect("the task ends");
+        answer
+    };
+    let handles: Vec<_> = (0..pairs).map(|pair| E::spawn(one(pair))).collect();
+    let mut sum = 0;
+    for handle in handles {
+        sum += handle.await.expect("the task ends") - 1;
+    }
+    check_sum(sum, pairs);
 }
 
 /// The same without tasks.

@@ -167,6 +167,9 @@ fn builder(options: &Options, krate: &TokenStream) -> TokenStream {
     if let Some(bytes) = &options.thread_stack_size {
         builder.extend(quote!(.thread_stack_size(#bytes)));
     }
+    if let Some(paused) = &options.start_paused {
+        builder.extend(quote!(.start_paused(#paused)));
+    }
     builder
 }
 
@@ -216,7 +219,7 @@ mod tests {
         assert_same(
             expanded(
                 Attribute::Test,
-                quote!(crate = my::beat, thread_name = "w", thread_stack_size = 9),
+                quote!(crate = my::beat, thread_name = "w", thread_stack_size = 9, start_paused = true),
                 quote!(
                     #[should_panic]
                     async fn falls() {}
@@ -229,7 +232,10 @@ mod tests {
                     #[allow(clippy::future_not_send, clippy::unused_async)]
                     async fn falls() {}
                     my::beat::__private::test(
-                        my::beat::Runtime::builder().thread_name("w").thread_stack_size(9),
+                        my::beat::Runtime::builder()
+                            .thread_name("w")
+                            .thread_stack_size(9)
+                            .start_paused(true),
                         falls()
                     )
                 }
@@ -252,7 +258,8 @@ mod tests {
             {
                 let errors = [
                     "unknown option `color`; the options are `worker_threads`, `flavor`, \
-                     `pinning`, `heartbeat_us`, `thread_name`, `thread_stack_size`, `crate`",
+                     `pinning`, `heartbeat_us`, `thread_name`, `thread_stack_size`, \
+                     `start_paused`, `crate`",
                     "`#[beat::main]` needs an `async fn`: write `async` before `fn`",
                     "a `#[beat::main]` function cannot be `const`",
                     "a `#[beat::main]` function cannot take arguments",

@@ -42,6 +42,7 @@ use {expand::Attribute, proc_macro::TokenStream};
 /// | `heartbeat_us` | microseconds, 1 or more | the heartbeat: how often a worker offers the oldest waiting half of a `join` to the others |
 /// | `thread_name` | string | the name of the worker threads |
 /// | `thread_stack_size` | bytes, 1 or more | the stack of each worker thread |
+/// | `start_paused` | `true` or `false` | whether tokio's clock begins paused, for tests; needs the feature `test-util` |
 /// | `crate` | path, bare or as a string | where the `beat` crate is found; `::beat` unless given |
 ///
 /// An option that is not given keeps the default of `beat::Runtime::builder`.
@@ -80,8 +81,7 @@ use {expand::Attribute, proc_macro::TokenStream};
 /// # Errors
 /// Each of these is a compile error at the place of the mistake, and all of them are reported in
 /// one build: an option that is unknown, given twice or has a wrong value;
-/// `flavor = "current_thread"` with more than one worker; `start_paused`, which Beat does not
-/// support yet; a function that is not `async`, or that has arguments, generic parameters, a
+/// `flavor = "current_thread"` with more than one worker; a function that is not `async`, or that has arguments, generic parameters, a
 /// `where` clause, or is `const`, `unsafe` or `extern`.
 ///
 /// # Panics

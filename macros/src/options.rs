@@ -9,7 +9,7 @@ use std::str::FromStr;
 use proc_macro2::{Literal, TokenStream, TokenTree};
 use syn::ext::IdentExt as _;
 use syn::parse::{Parse, ParseStream};
-use syn::{Ident, LitInt, LitStr, Path, Token};
+use syn::{Ident, LitBool, LitInt, LitStr, Path, Token};
 
 use crate::mistakes::Mistakes;
 
@@ -21,7 +21,7 @@ struct Known {
 }
 
 /// Every option, in the order in which messages list them.
-static KNOWN: [Known; 7] = [
+static KNOWN: [Known; 8] = [
     Known { name: "worker_threads", takes: "an integer from 1 to `usize::MAX`", example: "4" },
     Known { name: "flavor", takes: "\"multi_thread\" or \"current_thread\"", example: "\"multi_thread\"" },
     Known { name: "pinning", takes: "\"none\" or \"cores\"", example: "\"cores\"" },
@@ -32,6 +32,7 @@ static KNOWN: [Known; 7] = [
         takes: "a number of bytes from 1 to `usize::MAX`",
         example: "2_097_152",
     },
+    Known { name: "start_paused", takes: "`true` or `false`", example: "true" },
     Known { name: "crate", takes: "the path of the `beat` crate", example: "::beat" },
 ];
 
@@ -43,6 +44,7 @@ pub(crate) struct Options {
     pub(crate) heartbeat_us: Option<Literal>,
     pub(crate) thread_name: Option<LitStr>,
     pub(crate) thread_stack_size: Option<Literal>,
+    pub(crate) start_paused: Option<LitBool>,
     pub(crate) crate_path: Option<Path>,
     flavor: Option<Flavor>,
 }
@@ -108,6 +110,7 @@ impl Options {
             "heartbeat_us" => keep(&mut self.heartbeat_us, positive::<u64>(value)),
             "thread_name" => keep(&mut self.thread_name, thread_name(value)),
             "thread_stack_size" => keep(&mut self.thread_stack_size, positive::<usize>(value)),
+            "start_paused" => keep(&mut self.start_paused, syn::parse2(value.clone()).ok()),
             "crate" => keep(&mut self.crate_path, crate_path(value)),
             _ => unreachable!("`lookup` lets only names of `KNOWN` through"),
         }
@@ -164,14 +167,7 @@ fn lookup(name: &Ident) -> syn::Result<&'static Known> {
     if let Some(known) = KNOWN.iter().find(|known| name == known.name) {
         return Ok(known);
     }
-    let message = if name == "start_paused" {
-        "`start_paused` is not supported by Beat yet; \
-         remove it and let this function run in real time"
-            .to_owned()
-    } else {
-        format!("unknown option `{name}`; {}", valid_names())
-    };
-    Err(syn::Error::new(name.span(), message))
+    Err(syn::Error::new(name.span(), format!("unknown option `{name}`; {}", valid_names())))
 }
 
 fn valid_names() -> String {
@@ -282,6 +278,7 @@ mod tests {
         assert!(options.heartbeat_us.is_none());
         assert!(options.thread_name.is_none());
         assert!(options.thread_stack_size.is_none());
+        assert!(options.start_paused.is_none());
         assert!(options.crate_path.is_none());
     }
 
@@ -294,6 +291,7 @@ mod tests {
             heartbeat_us = 1_000,
             thread_name = "w",
             thread_stack_size = 0x10_0000,
+            start_paused = true,
             crate = "a::b",
         });
         assert_eq!(options.worker_threads.unwrap().to_string(), "4");
@@ -301,6 +299,7 @@ mod tests {
         assert_eq!(options.heartbeat_us.unwrap().to_string(), "1000");
         assert_eq!(options.thread_name.unwrap().value(), "w");
         assert_eq!(options.thread_stack_size.unwrap().to_string(), "1048576");
+        assert!(options.start_paused.unwrap().value);
         assert_eq!(options.crate_path.unwrap().to_token_stream().to_string(), "a :: b");
     }
 
@@ -350,6 +349,8 @@ mod tests {
             quote!(thread_name = 'w'),
             quote!(thread_name = "a\0b"),
             quote!(thread_stack_size = 0),
+            quote!(start_paused = 1),
+            quote!(start_paused = "true"),
             quote!(crate = 5),
             quote!(crate = "not a path"),
             quote!(crate = ""),
@@ -375,8 +376,6 @@ mod tests {
                 assert!(message.contains(name), "{message}");
             }
         }
-        let message = mistake(quote!(start_paused = true));
-        assert!(message.contains("not supported by Beat yet"), "{message}");
     }
 
     #[test]
@@ -390,7 +389,7 @@ mod tests {
     #[test]
     fn each_mistake_is_reported_and_the_good_options_stay() {
         let (options, mistakes) = read(quote! {
-            , color = 3, pinning = "rows", worker_threads = 2, worker_threads = 3, start_paused = true, 7
+            , color = 3, pinning = "rows", worker_threads = 2, worker_threads = 3, start_paused = 5, 7
         });
         assert_eq!(mistakes.len(), 6, "{mistakes:#?}");
         assert_eq!(options.worker_threads.unwrap().to_string(), "2");

@@ -3,9 +3,9 @@
 //! tokio's channels, sockets and timers let a task do 128 operations in a poll and then make it yield. The budget
 //! is a thread-local of tokio's, which only tokio's own executors fill: in a foreign executor it is without limit,
 //! and a task that always finds a message holds its worker for ever. It can be filled with what is public:
-//! [`RestoreOnPending`] puts the budget back to what it was when it was made. So each thread makes one inside a
-//! `block_on`, where the budget is full; dropping it fills the budget, and `poll_proceed` makes the next one, at the
-//! price of one operation.
+//! [`RestoreOnPending`] puts the budget back to what it was when it was made. So each thread makes one inside an
+//! executor of tokio's that needs no runtime, a `LocalSet`, where the budget is full; dropping it fills the budget,
+//! and `poll_proceed` makes the next one, at the price of one operation.
 //!
 //! What is left of a budget stays on the thread when the poll is over. So all else that polls there, closures that
 //! block on a future say, must do so [`without_budget`]: a spent one would make it spin.
@@ -14,8 +14,10 @@ use std::cell::Cell;
 use std::fmt;
 use std::future::{Future, poll_fn};
 use std::pin::pin;
+use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
+use tokio::task::LocalSet;
 use tokio::task::coop::{RestoreOnPending, has_budget_remaining, poll_proceed};
 
 /// What fills the budget of one thread.
@@ -26,15 +28,14 @@ pub(crate) struct Budget {
 }
 
 impl Budget {
-    /// Gives the calling thread, which is in no runtime of tokio's, a budget. Without, there is no limit.
-    pub(crate) fn prepare(&self) {
-        if let Ok(runtime) = tokio::runtime::Builder::new_current_thread().build() {
-            self.full.set(Some(runtime.block_on(poll_fn(poll_proceed))));
-            self.fill();
-        }
+    /// Gives the calling thread, which is always the same, a full budget. Without, there is no limit.
+    pub(crate) fn begin(&self) {
+        let full = self.full.take().or_else(full);
+        self.full.set(full);
+        self.fill();
     }
 
-    /// A poll begins on the thread that prepared this: it has some budget, if not a full one. Filling it each time
+    /// A poll begins on a thread that has a budget: it has some budget, if not a full one. Filling it each time
     /// would cost a hundred instructions a poll; a yield too many at every 128th operation costs less.
     pub(crate) fn begin_poll(&self) {
         if !has_budget_remaining() {
@@ -50,6 +51,17 @@ impl Budget {
             }
         }
     }
+}
+
+/// What fills the calling thread's budget.
+fn full() -> Option<RestoreOnPending> {
+    let mut set = LocalSet::new();
+    let full = Rc::new(Cell::new(None));
+    let made = Rc::clone(&full);
+    drop(set.spawn_local(async move { made.set(Some(poll_fn(poll_proceed).await)) }));
+    let polled = pin!(&mut set).poll(&mut Context::from_waker(Waker::noop()));
+    debug_assert!(polled.is_ready(), "a full budget lets it proceed");
+    full.take()
 }
 
 impl fmt::Debug for Budget {

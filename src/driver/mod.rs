@@ -2,7 +2,7 @@
 //!
 //! Beat has no reactor of its own. A [`Driver`] is a place that a thread can park in and that knows about
 //! events: [`plain`] knows none, [`tokio`] *is* a tokio current-thread runtime, whose epoll and timers turn
-//! while an idle worker sits in it.
+//! while an idle worker sits in it, and `async_io` is the `block_on` of the smol family's reactor.
 //!
 //! At most one thread is inside the driver, the holder of the *token* ([`DriverSlot::try_enter`]); all others
 //! park on their own futexes. Somebody is always responsible for it:
@@ -16,10 +16,16 @@
 //! Rules 1 to 3 leave no gap: "last one serving" is decided under the lock of
 //! [`Processors`](crate::processors::Processors), and a thread that stops serving by going to sleep does 1.
 
+#[cfg(all(feature = "async-io", not(loom)))]
+pub(crate) mod async_io;
 #[cfg(all(feature = "tokio", not(loom)))]
 pub(crate) mod coop;
+#[cfg(all(feature = "tokio", not(loom)))]
+pub(crate) mod escaped;
 #[cfg(not(loom))]
 mod kind;
+#[cfg(all(feature = "test-util", not(loom)))]
+mod paused;
 #[cfg(not(loom))]
 pub(crate) mod plain;
 #[cfg(all(feature = "tokio", not(loom)))]
@@ -29,11 +35,14 @@ pub(crate) mod tokio;
 pub use kind::DriverKind;
 
 use std::any::Any;
+use std::cell::Cell;
 use std::fmt;
 use std::time::Duration;
 
 use crate::parker::{Parker, Unpark};
 use crate::processors::{Census, Processors};
+use crate::rest::Rest;
+use crate::sync::Arc;
 use crate::sync::atomic::AtomicBool;
 use crate::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
@@ -55,14 +64,30 @@ pub(crate) trait Driver: Send + Sync + fmt::Debug {
     /// Takes what events are there, without blocking.
     fn turn(&self);
 
-    /// Makes the driver's context current on this thread.
+    /// Makes the driver's context current on this thread; `None` also if the thread is ending, too late for that.
     fn enter(&self) -> Entered;
 
-    /// Tasks that third-party code gave to the driver itself, and that live in there.
-    fn foreign_tasks(&self) -> usize;
+    /// The tasks that third-party code gave to the driver itself, and that live in there.
+    fn foreign_tasks(&self) -> Foreign;
+
+    /// Who must be told who is awake; `None` if nobody asks.
+    fn rest(&self) -> Option<Arc<Rest>> {
+        None
+    }
 
     /// Ends the driver. Nobody is inside, and all of Beat's own tasks are gone.
     fn shutdown(&self, timeout: Option<Duration>);
+}
+
+/// What is known of tasks that live in a driver.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Foreign {
+    /// Tasks that have not ended.
+    pub(crate) alive: usize,
+    /// Tasks that have been seen, alive or not: at least so many there were.
+    pub(crate) seen: u64,
+    /// Stretches of their polls that lasted longer than a heartbeat.
+    pub(crate) long_polls: u64,
 }
 
 /// Whom rule 3 sends.
@@ -104,8 +129,9 @@ impl DriverSlot {
 
     /// Whether nobody need be sent: somebody holds the token, or there is nothing to hold it for.
     pub(crate) fn is_covered(&self) -> bool {
-        // Acquire is more than a hint needs; what a stale look misses, rule 1 or rule 4 makes good.
-        !self.driver.has_events() || self.occupied.load(Acquire)
+        // Relaxed: nothing is read in reliance on it, and what a stale look misses, rule 1 or rule 4 makes good. The
+        // watchdog's look before it sleeps comes after a fence.
+        !self.driver.has_events() || self.occupied.load(Relaxed)
     }
 
     /// Rule 3: the caller has stopped serving, or found that somebody has. Ready tasks that wait (`tasks_wait`) are
@@ -121,7 +147,7 @@ impl DriverSlot {
         if !self.driver.has_events() || self.occupied.load(Relaxed) {
             return None;
         }
-        // Acquire pairs with the release of `Token::drop`: turns are a sequence.
+        // Acquire pairs with the release of `Token::drop`: turns are a sequence. The load above only saves the attempt.
         let won = self.occupied.compare_exchange(false, true, Acquire, Relaxed).is_ok();
         // Lazily: a token that is made is a token that is given back.
         won.then(|| Token(self))
@@ -145,6 +171,31 @@ impl DriverSlot {
     }
 }
 
+thread_local! {
+    static INSIDE: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether the calling thread is inside a driver: wakers and third-party code run on it now.
+pub(crate) fn is_inside() -> bool {
+    INSIDE.get()
+}
+
+/// Inside, until dropped: turns do not nest.
+struct Inside;
+
+impl Inside {
+    fn enter() -> Self {
+        INSIDE.set(true);
+        Self
+    }
+}
+
+impl Drop for Inside {
+    fn drop(&mut self) {
+        INSIDE.set(false);
+    }
+}
+
 /// The right to be inside the driver.
 #[derive(Debug)]
 pub(crate) struct Token<'a>(&'a DriverSlot);
@@ -161,12 +212,14 @@ impl Token<'_> {
         if parker.enter_driver() {
             // Also if a waker panics in there.
             let _leave = Leave(parker);
+            let _inside = Inside::enter();
             self.0.driver.park(parker);
         }
     }
 
     /// Takes what events are there.
     pub(crate) fn turn(&self) {
+        let _inside = Inside::enter();
         self.0.driver.turn();
     }
 }

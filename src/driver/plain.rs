@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Driver, Entered};
+use super::{Driver, Entered, Foreign};
 use crate::parker::Parker;
 
 #[derive(Debug)]
@@ -25,8 +25,8 @@ impl Driver for PlainDriver {
         None
     }
 
-    fn foreign_tasks(&self) -> usize {
-        0
+    fn foreign_tasks(&self) -> Foreign {
+        Foreign::default()
     }
 
     fn shutdown(&self, _timeout: Option<Duration>) {}

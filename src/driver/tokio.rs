@@ -12,45 +12,97 @@
 use std::fmt;
 use std::future::poll_fn;
 use std::mem;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Poll;
 use std::time::Duration;
 
 use futures::task::AtomicWaker;
 use tokio::runtime::{Builder, EnterGuard, Handle, Runtime};
 
-use super::{Driver, Entered};
+use super::escaped::Escaped;
+#[cfg(feature = "test-util")]
+use super::paused::Keeper;
+use super::{Driver, Entered, Foreign};
 use crate::parker::Parker;
+use crate::rest::Rest;
+use crate::scheduler::Config;
+use crate::worker::run_hook;
 
 pub(crate) struct TokioDriver {
     /// `None` after shutdown. Only the token holder enters, so the lock is uncontended; it is held for a turn.
     runtime: Mutex<Option<Runtime>>,
     handle: Handle,
-    waker: AtomicWaker,
+    waker: Arc<AtomicWaker>,
+    escaped: Arc<Escaped>,
+    /// Of a clock that can be paused.
+    #[cfg(feature = "test-util")]
+    keeper: Option<Keeper>,
+}
+
+/// What a user may set of tokio's own runtime alone.
+pub(crate) struct Settings {
+    /// Whether the clock begins paused. Needs the feature `test-util`.
+    pub(crate) start_paused: bool,
+    /// How long an idle thread for tokio's own blocking calls waits for the next one, if not tokio's 10 s.
+    pub(crate) keep_alive: Option<Duration>,
+    /// Whether tasks that are given to tokio's own runtime are worth a word.
+    pub(crate) warnings: bool,
 }
 
 impl TokioDriver {
+    /// The threads that tokio makes for its own blocking calls are made as those of Beat's blocking pool.
+    ///
     /// # Errors
     ///
     /// Those of tokio: the system has no descriptor left for epoll, say.
-    ///
-    /// `on_thread_start` runs at the start of each thread that tokio makes for blocking calls.
-    pub(crate) fn new(on_thread_start: impl Fn() + Send + Sync + 'static) -> std::io::Result<Self> {
-        let runtime = Builder::new_current_thread()
+    pub(crate) fn new(config: &Config, settings: Settings) -> std::io::Result<Self> {
+        // A paused clock is held by a closure in tokio's pool, which must not take a thread from the user's.
+        let most = config.max_blocking_threads.saturating_add(usize::from(settings.start_paused));
+        let mut builder = Builder::new_current_thread();
+        let (name, hooks) = (config.thread_name.clone(), config.hooks.clone());
+        let (unpinned, on_thread_stop) = (config.unpinned.clone(), hooks.on_thread_stop.clone());
+        builder
             .enable_all()
-            .thread_name("beat-tokio-blocking")
-            .on_thread_start(on_thread_start)
-            .build()?;
+            .max_blocking_threads(most)
+            .thread_name_fn(move || name.of("tokio-blocking"))
+            .on_thread_start(move || {
+                if let Some(mask) = &unpinned {
+                    // As for the blocking pool.
+                    let _ = mask.apply();
+                }
+                run_hook(hooks.on_thread_start.as_ref());
+            })
+            .on_thread_stop(move || run_hook(on_thread_stop.as_ref()));
+        if let Some(time) = settings.keep_alive {
+            builder.thread_keep_alive(time);
+        }
+        if let Some(bytes) = config.stack_size {
+            builder.thread_stack_size(bytes);
+        }
+        #[cfg(feature = "test-util")]
+        builder.start_paused(settings.start_paused);
+        let escaped = Arc::new(Escaped::new(config.heartbeat, settings.warnings));
+        let (parks, unparks) = (Arc::clone(&escaped), Arc::clone(&escaped));
+        // Between the two it waits for events.
+        builder.on_thread_park(move || parks.end_stretch()).on_thread_unpark(move || unparks.begin_stretch());
+        let runtime = builder.build()?;
+        let handle = runtime.handle().clone();
+        escaped.watch(handle.metrics());
+        let waker = Arc::new(AtomicWaker::new());
         Ok(Self {
-            handle: runtime.handle().clone(),
+            handle,
+            escaped,
             runtime: Mutex::new(Some(runtime)),
-            waker: AtomicWaker::new(),
+            #[cfg(feature = "test-util")]
+            keeper: settings.start_paused.then(|| Keeper::new(Arc::clone(&waker))),
+            waker,
         })
     }
 
     fn block_on(&self, future: impl Future<Output = ()>) {
         let runtime = self.runtime.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(runtime) = &*runtime {
+            let _stretch = Stretch::begin(&self.escaped);
             runtime.block_on(future);
         }
     }
@@ -68,6 +120,11 @@ impl Driver for TokioDriver {
     }
 
     fn park(&self, parker: &Parker) {
+        #[cfg(feature = "test-util")]
+        if let Some(keeper) = &self.keeper {
+            keeper.park(parker, &self.handle, &self.waker, |poll| self.block_on(poll_fn(poll)));
+            return;
+        }
         self.block_on(poll_fn(|cx| {
             self.waker.register(cx.waker());
             if parker.is_notified() { Poll::Ready(()) } else { Poll::Pending }
@@ -83,6 +140,10 @@ impl Driver for TokioDriver {
     }
 
     fn enter(&self) -> Entered {
+        if Handle::try_current().is_err_and(|error| error.is_thread_local_destroyed()) {
+            // A destructor at the end of a thread: there is nowhere to enter it any more.
+            return None;
+        }
         let handle = Box::new(self.handle.clone());
         let guard = handle.enter();
         // SAFETY: only the lifetime changes. The guard borrows the boxed handle, which stands still on the heap
@@ -91,8 +152,15 @@ impl Driver for TokioDriver {
         Some(Box::new(EnteredTokio { _guard: guard, _handle: handle }))
     }
 
-    fn foreign_tasks(&self) -> usize {
-        self.handle.metrics().num_alive_tasks()
+    fn foreign_tasks(&self) -> Foreign {
+        self.escaped.counts()
+    }
+
+    fn rest(&self) -> Option<Arc<Rest>> {
+        #[cfg(feature = "test-util")]
+        return self.keeper.as_ref().map(|keeper| Arc::clone(keeper.rest()));
+        #[cfg(not(feature = "test-util"))]
+        None
     }
 
     fn shutdown(&self, timeout: Option<Duration>) {
@@ -114,6 +182,22 @@ impl Drop for TokioDriver {
         if let Some(runtime) = runtime.take() {
             runtime.shutdown_background();
         }
+    }
+}
+
+/// A time inside tokio, also if it unwinds.
+struct Stretch<'a>(&'a Escaped);
+
+impl<'a> Stretch<'a> {
+    fn begin(escaped: &'a Escaped) -> Self {
+        escaped.begin_stretch();
+        Self(escaped)
+    }
+}
+
+impl Drop for Stretch<'_> {
+    fn drop(&mut self) {
+        self.0.end_stretch();
     }
 }
 

@@ -63,8 +63,8 @@ impl driver::Driver for Driver {
         None
     }
 
-    fn foreign_tasks(&self) -> usize {
-        0
+    fn foreign_tasks(&self) -> driver::Foreign {
+        driver::Foreign::default()
     }
 
     fn shutdown(&self, _timeout: Option<Duration>) {}
@@ -108,7 +108,7 @@ impl World {
     fn serving(goal: usize) -> (Arc<Self>, Arc<Seat>) {
         let (world, seat) = (Self::new(goal), Arc::new(Seat::new()));
         world.processors.sit_down(&seat, 0);
-        world.processors.stop_searching();
+        world.processors.stop_searching(|| {});
         (world, seat)
     }
 
@@ -338,9 +338,8 @@ impl Sleeper for AtRest<'_> {
     fn park(&self, may_drive: bool) {
         match may_drive.then(|| self.world.driver.try_enter()).flatten() {
             Some(token) => {
-                if self.world.processors.guard_driver(self.seat) {
-                    token.park(&self.seat.parker);
-                }
+                self.world.processors.guard_driver(self.seat);
+                token.park(&self.seat.parker);
             }
             None => self.seat.parker.park(),
         }

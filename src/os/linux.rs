@@ -86,11 +86,11 @@ impl Slice {
 /// `struct sched_attr` up to the fields of its first published size, 48 bytes.
 #[repr(C)]
 #[derive(Debug, Default)]
-struct SchedAttr {
+pub(super) struct SchedAttr {
     size: u32,
-    policy: u32,
+    pub(super) policy: u32,
     flags: u64,
-    nice: i32,
+    pub(super) nice: i32,
     priority: u32,
     runtime: u64,
     deadline: u64,
@@ -100,9 +100,9 @@ struct SchedAttr {
 const SCHED_ATTR_SIZE: u32 = mem::size_of::<SchedAttr>() as u32;
 
 /// The calling thread, to the kernel.
-const SELF: libc::pid_t = 0;
+pub(super) const SELF: libc::pid_t = 0;
 
-fn get_attributes(tid: libc::pid_t) -> io::Result<SchedAttr> {
+pub(super) fn get_attributes(tid: libc::pid_t) -> io::Result<SchedAttr> {
     let mut attributes = SchedAttr::default();
     // SAFETY: the kernel writes at most the given size, which is the struct's.
     let rc = unsafe { libc::syscall(libc::SYS_sched_getattr, tid, &raw mut attributes, SCHED_ATTR_SIZE, 0) };
@@ -116,7 +116,7 @@ fn set_attributes(tid: libc::pid_t, attributes: &SchedAttr) -> io::Result<()> {
 }
 
 /// Whether the kernel knows slices for ordinary threads (6.12 and later). Probed once, on a thread of its own.
-fn has_slices() -> bool {
+pub(super) fn has_slices() -> bool {
     static PROBE: OnceLock<bool> = OnceLock::new();
     *PROBE.get_or_init(|| {
         let probe = || -> io::Result<bool> {

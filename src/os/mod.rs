@@ -3,6 +3,8 @@
 //! Everything here may be refused. A refusal is reported to the caller, who goes on without.
 
 #[cfg(target_os = "linux")]
+mod limits;
+#[cfg(target_os = "linux")]
 mod linux;
 #[cfg(target_os = "linux")]
 pub(crate) use linux::{Affinity, Slice, ThreadClock, forks, probe, set_slice, sleep_on_time};
@@ -14,6 +16,27 @@ pub(crate) use other::{Affinity, Slice, ThreadClock, forks, probe, set_slice, sl
 
 use std::sync::OnceLock;
 use std::time::Instant;
+
+/// How the system shares its CPUs out to a thread.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(not(target_os = "linux"), expect(dead_code, reason = "not known there"))]
+pub(crate) enum Policy {
+    Ordinary { nice: i32 },
+    Batch,
+    Idle,
+    RealTime,
+    Other,
+}
+
+/// What stands between a process and its CPUs besides its affinity mask, as far as that is known.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Limits {
+    /// The cgroup's CPU quota, in CPUs.
+    pub(crate) quota: Option<f64>,
+    pub(crate) policy: Option<Policy>,
+    /// Whether the kernel knows scheduling slices.
+    pub(crate) has_slices: bool,
+}
 
 /// Nanoseconds since some moment before the first call: one clock for all threads.
 pub(crate) fn now() -> u64 {

@@ -6,17 +6,22 @@
 //!
 //! *Wake.* 1. The waker sets `woken`; 2. unparks the thread. *Wait.* 1. The thread takes `woken`; if it was
 //! set, it polls again; 2. else it parks, and goes back to 1. The parker's token closes the gap between the two.
+//!
+//! With a clock that can be paused the thread counts as awake, but not while it is parked. The parker sees to that
+//! ([`rest`](crate::rest)), unless it is that of another runtime: then `woken` itself stands for a unit.
 
 use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::sync::atomic::Ordering::{AcqRel, Release};
+use std::sync::atomic::Ordering::AcqRel;
 use std::task::{Context, Poll, Wake, Waker};
 
 use super::context;
+use crate::driver;
 use crate::local;
 use crate::parker::{Parker, Unpark};
+use crate::rest::{Counted, Rest};
 use crate::scheduler::Shared;
 use crate::task::budget;
 use crate::user_code;
@@ -27,11 +32,20 @@ struct Unparker {
     /// The runtime whose thread this is. A waker may act after `block_on` has returned, when the thread already
     /// sits in its driver again: then the driver must be nudged, or the token would be swallowed.
     owner: Option<Arc<Shared>>,
+    /// On another runtime's thread: where `woken` stands for a unit.
+    visited: Option<Arc<Rest>>,
 }
 
 impl Unparker {
     fn take(&self) -> bool {
         self.woken.swap(false, AcqRel)
+    }
+
+    /// The thread gives its unit up, or one of two.
+    fn rest(&self) {
+        if let Some(rest) = &self.visited {
+            rest.end();
+        }
     }
 }
 
@@ -41,8 +55,14 @@ impl Wake for Unparker {
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        // Release pairs with `take`.
-        self.woken.store(true, Release);
+        // As a parker does it: the unit comes before the token.
+        if let Some(rest) = &self.visited {
+            rest.begin();
+        }
+        // AcqRel pairs with `take`.
+        if self.woken.swap(true, AcqRel) {
+            self.rest();
+        }
         match &self.owner {
             Some(shared) => shared.driver.unpark(&self.parker),
             // A thread of nobody's is never in a driver.
@@ -54,25 +74,57 @@ impl Wake for Unparker {
     }
 }
 
-/// Runs `future` to its end on this thread.
+/// Wakes that come late take no unit, for nobody would give it up.
+struct NoMoreUnits<'a>(&'a Unparker);
+
+impl Drop for NoMoreUnits<'_> {
+    fn drop(&mut self) {
+        if self.0.woken.swap(true, AcqRel) {
+            self.0.rest();
+        }
+    }
+}
+
+/// Runs `future` to its end on this thread, with the runtime entered.
 #[track_caller]
 pub(crate) fn block_on<F: Future>(shared: &Arc<Shared>, future: F) -> F::Output {
     shared.assert_not_forked();
+    assert_may_wait("block_on");
+    let _entered = context::Entered::new(shared);
+    run(Some(shared), future)
+}
+
+/// Runs `future` to its end on this thread. `caller`: the user's call, for the panic where that is not allowed.
+#[track_caller]
+pub(crate) fn wait_for<F: Future>(caller: &str, future: F) -> F::Output {
+    assert_may_wait(caller);
+    run(context::current().as_ref(), future)
+}
+
+#[track_caller]
+pub(crate) fn assert_may_wait(caller: &str) {
+    assert!(
+        !driver::is_inside(),
+        "`{caller}` was called by a task that was given to `tokio::spawn`: it would wait for the driver it sits in. \
+         Spawn the task with `beat::spawn`, or `.await` instead of blocking"
+    );
+}
+
+/// `shared`: the runtime that is entered, whose clock may be paused.
+fn run<F: Future>(shared: Option<&Arc<Shared>>, future: F) -> F::Output {
+    let rest = shared.and_then(|shared| shared.rest.as_ref());
     local::with_own(|own| {
-        assert!(
-            !own.is_some_and(|own| own.is_in_turn()),
-            "`block_on` was called by a task that was given to `tokio::spawn`: it would wait for the driver it \
-             sits in. Spawn the task with `beat::spawn`, or `.await` instead of blocking"
-        );
-        let _entered = context::Entered::new(shared);
+        let _counted = Counted::enter(rest, true);
         let unparker = Arc::new(Unparker {
             woken: AtomicBool::new(false),
             parker: own.map_or_else(
-                || crate::sync::Arc::new(Parker::new()),
+                || crate::sync::Arc::new(Parker::counted(rest.cloned())),
                 |own| crate::sync::Arc::clone(&own.seat().parker),
             ),
             owner: own.map(|own| Arc::clone(&own.shared)),
+            visited: rest.filter(|_| own.zip(shared).is_some_and(|(own, shared)| !shared.owns(own))).cloned(),
         });
+        let _last = NoMoreUnits(&unparker);
         let waker = Waker::from(Arc::clone(&unparker));
         let mut cx = Context::from_waker(&waker);
         let mut future = pin!(future);
@@ -82,8 +134,13 @@ pub(crate) fn block_on<F: Future>(shared: &Arc<Shared>, future: F) -> F::Output 
                 return output;
             }
             if unparker.take() {
+                unparker.rest();
+                if let Some(shared) = shared {
+                    shared.look_at_the_clock();
+                }
                 continue;
             }
+            unparker.rest();
             user_code::wait_on(own, &unparker.parker, || unparker.take());
         }
     })

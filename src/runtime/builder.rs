@@ -6,12 +6,13 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use super::{Handle, Hook, PoolSettings, Runtime};
+use super::{Handle, PoolSettings, Runtime};
 use crate::driver::plain::PlainDriver;
 use crate::driver::{Driver, DriverKind, DriverSlot};
 use crate::lifecycle;
 use crate::os::{self, Affinity};
-use crate::scheduler::{Config, Shared};
+use crate::pressure::PressureConfig;
+use crate::scheduler::{Config, Hooks, Shared, ThreadName};
 
 /// Whether workers are bound to cores.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -28,8 +29,13 @@ pub enum Pinning {
 
 /// The most workers a runtime may have: what the census has room for.
 const MOST_WORKERS: usize = 4096;
+pub(super) const WORKERS_VARIABLE: &str = "BEAT_WORKERS";
 const HEARTBEAT: Duration = Duration::from_micros(100);
-const POLL_BUDGET: Duration = Duration::from_micros(500);
+pub(super) const POLL_BUDGET: Duration = Duration::from_micros(500);
+/// How long an idle thread for blocking closures waits for the next one.
+pub(super) const KEEP_ALIVE: Duration = Duration::from_millis(500);
+/// How many threads for blocking closures there are at most. Source: tokio's default.
+const MOST_BLOCKING_THREADS: usize = 512;
 
 /// Configures a [`Runtime`]; from [`Runtime::builder`].
 ///
@@ -44,33 +50,51 @@ const POLL_BUDGET: Duration = Duration::from_micros(500);
 #[derive(Clone)]
 #[must_use = "a builder does nothing until `build`"]
 pub struct Builder {
-    workers: Option<usize>,
-    thread_name: String,
-    stack_size: Option<usize>,
-    heartbeat: Duration,
-    poll_budget: Duration,
-    pinning: Option<Pinning>,
-    driver: DriverKind,
-    on_thread_start: Option<Hook>,
-    on_thread_stop: Option<Hook>,
+    pub(super) workers: Option<usize>,
+    pub(super) thread_name: ThreadName,
+    pub(super) stack_size: Option<usize>,
+    pub(super) heartbeat: Duration,
+    pub(super) poll_budget: Duration,
+    pub(super) long_poll_warning: Option<Duration>,
+    pub(super) pinning: Option<Pinning>,
+    /// Pinned if that is possible, whether the runtime is the global one or not.
+    pub(super) pins_if_possible: bool,
+    pub(super) slices: bool,
+    pub(super) max_blocking_threads: usize,
+    pub(super) keep_alive: Option<Duration>,
+    pub(super) driver: DriverKind,
+    pub(super) start_paused: bool,
+    pub(super) hooks: Hooks,
+    /// Whether `build` says what was chosen.
+    pub(super) explains_itself: bool,
+    pub(super) warnings: Option<bool>,
     global: bool,
     pool: PoolSettings,
+    pressure: PressureConfig,
 }
 
 impl Builder {
     pub(crate) fn new() -> Self {
         Self {
             workers: None,
-            thread_name: "beat".into(),
+            thread_name: ThreadName::Prefix("beat".into()),
             stack_size: None,
             heartbeat: HEARTBEAT,
             poll_budget: POLL_BUDGET,
+            long_poll_warning: None,
             pinning: None,
+            pins_if_possible: false,
+            slices: true,
+            max_blocking_threads: MOST_BLOCKING_THREADS,
+            keep_alive: None,
             driver: DriverKind::default(),
-            on_thread_start: None,
-            on_thread_stop: None,
+            start_paused: false,
+            hooks: Hooks::default(),
+            explains_itself: false,
+            warnings: None,
             global: false,
             pool: PoolSettings::default(),
+            pressure: PressureConfig::new(),
         }
     }
 
@@ -83,7 +107,29 @@ impl Builder {
 
     /// How the names of threads begin. Default: `beat`.
     pub fn thread_name(mut self, name: impl Into<String>) -> Self {
-        self.thread_name = name.into();
+        self.thread_name = ThreadName::Prefix(name.into());
+        self
+    }
+
+    /// What each thread that runs user code is called: `name` is asked at each start of one.
+    ///
+    /// It is called on the thread that starts another, outside all locks of Beat's. If it panics, the thread goes
+    /// without a name of its own; what follows a zero byte is left out.
+    ///
+    /// ```
+    /// use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+    ///
+    /// let next = AtomicUsize::new(0);
+    /// let runtime = beat::Runtime::builder()
+    ///     .worker_threads(1)
+    ///     .thread_name_fn(move || format!("search-{}", next.fetch_add(1, Relaxed)))
+    ///     .build()?;
+    /// let name = runtime.spawn(async { std::thread::current().name().map(String::from) });
+    /// assert_eq!(runtime.block_on(name).unwrap().as_deref(), Some("search-0"));
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn thread_name_fn(mut self, name: impl Fn() -> String + Send + Sync + 'static) -> Self {
+        self.thread_name = ThreadName::Asked(Arc::new(name));
         self
     }
 
@@ -109,6 +155,40 @@ impl Builder {
         self
     }
 
+    /// Says on the standard error when a poll of a task has lasted longer than `limit`, with the place where the task
+    /// was spawned: once for each place. Default: never; [`Builder::development`] turns it on.
+    ///
+    /// A poll is looked at when it has ended. While it lasts, others take over: see [`long_polls`] of the metrics.
+    ///
+    /// [`long_polls`]: crate::Metrics::long_polls
+    pub fn long_poll_warning(mut self, limit: Duration) -> Self {
+        self.long_poll_warning = Some(limit);
+        self
+    }
+
+    /// Whether threads ask the kernel for scheduling slices: a short one while they serve futures, so that those
+    /// preempt closures. Linux 6.12 and later know them; elsewhere this changes nothing. Default: yes.
+    pub fn scheduling_slices(mut self, slices: bool) -> Self {
+        self.slices = slices;
+        self
+    }
+
+    /// How many threads for blocking closures there are at most, and how many the driver may make beside them for
+    /// blocking calls of its own (tokio's `fs`, say). Default: 512 each.
+    ///
+    /// Closures beyond that wait for a thread.
+    pub fn max_blocking_threads(mut self, threads: usize) -> Self {
+        self.max_blocking_threads = threads;
+        self
+    }
+
+    /// How long an idle thread for blocking closures waits for the next one before it ends. Default: 500 ms, and 10 s
+    /// for the driver's own.
+    pub fn thread_keep_alive(mut self, time: Duration) -> Self {
+        self.keep_alive = Some(time);
+        self
+    }
+
     /// Whether workers are bound to cores. By default only those of the global runtime are, where the system
     /// supports it and there are as many workers as CPUs.
     pub fn pinning(mut self, pinning: Pinning) -> Self {
@@ -123,14 +203,100 @@ impl Builder {
     }
 
     /// Runs `hook` on each thread of the scheduler and of the blocking pool when it starts.
+    ///
+    /// The threads that the driver makes for blocking calls of its own are among them. A panic goes to the panic hook
+    /// and no further.
     pub fn on_thread_start(mut self, hook: impl Fn() + Send + Sync + 'static) -> Self {
-        self.on_thread_start = Some(Arc::new(hook));
+        self.hooks.on_thread_start = Some(Arc::new(hook));
         self
     }
 
     /// Runs `hook` on each thread of the scheduler and of the blocking pool when it ends.
     pub fn on_thread_stop(mut self, hook: impl Fn() + Send + Sync + 'static) -> Self {
-        self.on_thread_stop = Some(Arc::new(hook));
+        self.hooks.on_thread_stop = Some(Arc::new(hook));
+        self
+    }
+
+    /// Runs `hook` on a thread of the scheduler that has found nothing to do, before it sleeps.
+    ///
+    /// A thread that waits in user code, in a `join` or a `block_on`, does not count. What the hook spawns or wakes
+    /// runs, on this thread or another. It must not block: events may be waiting for this thread.
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    /// use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+    ///
+    /// let parks = Arc::new(AtomicUsize::new(0));
+    /// let counted = Arc::clone(&parks);
+    /// let runtime = beat::Runtime::builder()
+    ///     .on_thread_park(move || {
+    ///         counted.fetch_add(1, SeqCst);
+    ///     })
+    ///     .build()?;
+    /// while parks.load(SeqCst) == 0 {
+    ///     std::thread::yield_now(); // the workers have nothing to do
+    /// }
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn on_thread_park(mut self, hook: impl Fn() + Send + Sync + 'static) -> Self {
+        self.hooks.on_thread_park = Some(Arc::new(hook));
+        self
+    }
+
+    /// Runs `hook` on a thread of the scheduler when its sleep has ended; see
+    /// [`on_thread_park`](Self::on_thread_park).
+    pub fn on_thread_unpark(mut self, hook: impl Fn() + Send + Sync + 'static) -> Self {
+        self.hooks.on_thread_unpark = Some(Arc::new(hook));
+        self
+    }
+
+    /// Starts the runtime with tokio's clock paused, for tests. Needs the feature `test-util` and the tokio driver.
+    ///
+    /// As with tokio: time stands, and jumps to the next timer when nothing can run. Here that is when no task, closure
+    /// or blocking closure can run, on any number of workers, and at least one thread from outside waits in
+    /// [`block_on`](Runtime::block_on), with no other one that polls. A closure that blocks on anything but Beat's own
+    /// waits (`join`, `scope`, `block_on`) holds time. `tokio::time::advance` and `resume` work as ever, and so does
+    /// `pause` after a `resume`; timers that `advance` has passed fire when the task that called it yields or
+    /// waits. Elsewhere `tokio::time::pause` works too, but time then jumps as soon as one worker has nothing to do.
+    ///
+    /// ```
+    /// # #[cfg(feature = "test-util")] {
+    /// use std::time::{Duration, Instant};
+    ///
+    /// let real = Instant::now();
+    /// let runtime = beat::Runtime::builder().start_paused(true).build()?;
+    /// let slept = runtime.block_on(async {
+    ///     let start = tokio::time::Instant::now();
+    ///     tokio::time::sleep(Duration::from_secs(3600)).await;
+    ///     start.elapsed()
+    /// });
+    /// assert_eq!(slept, Duration::from_secs(3600));
+    /// assert!(real.elapsed() < slept);
+    /// # }
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn start_paused(mut self, paused: bool) -> Self {
+        self.start_paused = paused;
+        self
+    }
+
+    /// Whether the runtime says on the standard error, once a process each, what works but not as well as it could:
+    /// that tasks were given to `tokio::spawn`, and that one kept all timers and sockets waiting. By default it
+    /// does, unless the environment variable `BEAT_WARN` is 0.
+    ///
+    /// ```
+    /// let runtime = beat::Runtime::builder().worker_threads(1).warnings(false).build()?;
+    /// # drop(runtime);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn warnings(mut self, warnings: bool) -> Self {
+        self.warnings = Some(warnings);
+        self
+    }
+
+    /// What is made of memory pressure, and how work is admitted.
+    pub fn pressure(mut self, config: PressureConfig) -> Self {
+        self.pressure = config;
         self
     }
 
@@ -151,24 +317,28 @@ impl Builder {
     /// # Errors
     ///
     /// [`InvalidInput`](io::ErrorKind::InvalidInput) for a setting that cannot be honoured, with a sentence that
-    /// says what can: no worker or too many, a heartbeat of zero, a thread name with a zero byte, more pinned
-    /// workers than CPUs. Otherwise what the system says when it refuses a thread or a descriptor.
+    /// says what can: no worker or too many, a heartbeat of zero, a thread name with a zero byte, no thread for blocking
+    /// closures, more pinned workers than CPUs, a paused clock without tokio's, thresholds of memory pressure out of order.
+    /// Otherwise what the system says when it refuses a thread or a descriptor.
     pub fn build(self) -> io::Result<Runtime> {
         os::probe();
-        let driver = self.driver;
+        if self.explains_itself {
+            lifecycle::say(&self.explain().to_string());
+        }
+        let kind = self.driver;
+        #[cfg(feature = "tokio")]
+        let settings = crate::driver::tokio::Settings {
+            start_paused: self.start_paused,
+            keep_alive: self.keep_alive,
+            warnings: self.warnings.map_or_else(default_warnings, Ok)?,
+        };
         let config = self.settle()?;
-        let driver: Box<dyn Driver> = match driver {
+        let driver: Box<dyn Driver> = match kind {
             DriverKind::Plain => Box::new(PlainDriver),
+            #[cfg(feature = "async-io")]
+            DriverKind::AsyncIo => Box::new(crate::driver::async_io::AsyncIoDriver::default()),
             #[cfg(feature = "tokio")]
-            DriverKind::Tokio => {
-                let unpinned = config.unpinned.clone();
-                Box::new(crate::driver::tokio::TokioDriver::new(move || {
-                    if let Some(mask) = &unpinned {
-                        // As for the blocking pool.
-                        let _ = mask.apply();
-                    }
-                })?)
-            }
+            DriverKind::Tokio => Box::new(crate::driver::tokio::TokioDriver::new(&config, settings)?),
         };
         let shared = Shared::new(config, DriverSlot::new(driver));
         if let Err(error) = shared.start() {
@@ -178,8 +348,14 @@ impl Builder {
         Ok(Runtime::from(Handle { shared }))
     }
 
+    /// What `build` would refuse.
+    pub(super) fn check(self) -> io::Result<()> {
+        self.settle().map(drop)
+    }
+
     /// Checks everything that can be wrong.
     fn settle(self) -> io::Result<Config> {
+        self.check_clock()?;
         let workers = match self.workers {
             Some(workers) => workers,
             None => default_workers()?,
@@ -195,9 +371,15 @@ impl Builder {
         if self.heartbeat.is_zero() {
             return Err(invalid("a heartbeat of zero would never end: use 1 µs or more"));
         }
-        if self.thread_name.contains('\0') {
+        if self.max_blocking_threads == 0 {
+            return Err(invalid(
+                "blocking closures need at least one thread: set `max_blocking_threads` to 1 or more",
+            ));
+        }
+        if matches!(&self.thread_name, ThreadName::Prefix(name) if name.contains('\0')) {
             return Err(invalid("a thread name cannot hold a zero byte: remove it from `thread_name`"));
         }
+        self.pressure.check()?;
         let unpinned = Affinity::current().ok();
         let pins = self.pins(workers, unpinned.as_ref())?;
         Ok(Config {
@@ -205,14 +387,37 @@ impl Builder {
             thread_name: self.thread_name,
             stack_size: self.stack_size,
             heartbeat: self.heartbeat,
-            poll_budget: u64::try_from(self.poll_budget.as_nanos()).unwrap_or(u64::MAX),
+            poll_budget: nanoseconds(self.poll_budget),
+            long_poll_warning: self.long_poll_warning.map(nanoseconds),
+            slices: self.slices,
+            max_blocking_threads: self.max_blocking_threads,
+            keep_alive: self.keep_alive.unwrap_or(KEEP_ALIVE),
             // Masks are given back only to threads that inherit a pin.
             unpinned: unpinned.filter(|_| !pins.is_empty()),
             pins,
-            on_thread_start: self.on_thread_start,
-            on_thread_stop: self.on_thread_stop,
+            hooks: self.hooks,
+            pressure: self.pressure,
             pool: self.pool,
         })
+    }
+
+    /// Whether a paused clock can be had.
+    fn check_clock(&self) -> io::Result<()> {
+        if !self.start_paused {
+            return Ok(());
+        }
+        if cfg!(not(feature = "test-util")) {
+            return Err(invalid(
+                "`start_paused` needs Beat's feature `test-util`: turn it on for your tests",
+            ));
+        }
+        match self.driver {
+            #[cfg(feature = "tokio")]
+            DriverKind::Tokio => Ok(()),
+            _ => Err(invalid(
+                "only tokio's clock can be paused: set `driver` to tokio, or leave `start_paused` out",
+            )),
+        }
     }
 
     /// One mask for each worker, or none.
@@ -223,7 +428,7 @@ impl Builder {
         let fills = workers == cpus.len();
         match self.pinning {
             Some(Pinning::None) => Ok(Vec::new()),
-            None if !self.global || !fills => Ok(Vec::new()),
+            None if !(self.global && fills || self.pins_if_possible && fits) => Ok(Vec::new()),
             Some(Pinning::Cores) if !fits => Err(invalid(format!(
                 "{workers} workers cannot be pinned to the {} CPUs this process may use: set `worker_threads` to \
                  that number or less, or `pinning` to none",
@@ -250,15 +455,31 @@ fn try_masks(masks: &[Affinity]) -> io::Result<()> {
     })
 }
 
-fn default_workers() -> io::Result<usize> {
-    match std::env::var("BEAT_WORKERS") {
+fn nanoseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}
+
+pub(super) fn default_workers() -> io::Result<usize> {
+    match std::env::var(WORKERS_VARIABLE) {
         Ok(text) => match text.trim().parse::<usize>() {
             Ok(workers @ 1..=MOST_WORKERS) => Ok(workers),
             _ => Err(invalid(format!(
-                "BEAT_WORKERS is {text:?}: set it to a number from 1 to {MOST_WORKERS}, or unset it"
+                "{WORKERS_VARIABLE} is {text:?}: set it to a number from 1 to {MOST_WORKERS}, or unset it"
             ))),
         },
         Err(_) => Ok(thread::available_parallelism().map_or(1, usize::from).min(MOST_WORKERS)),
+    }
+}
+
+#[cfg(feature = "tokio")]
+fn default_warnings() -> io::Result<bool> {
+    match std::env::var("BEAT_WARN") {
+        Ok(text) => match text.trim() {
+            "0" => Ok(false),
+            "1" => Ok(true),
+            _ => Err(invalid(format!("BEAT_WARN is {text:?}: set it to 0 or 1, or unset it"))),
+        },
+        Err(_) => Ok(true),
     }
 }
 
@@ -275,6 +496,7 @@ impl fmt::Debug for Builder {
             .field("poll_budget", &self.poll_budget)
             .field("pinning", &self.pinning)
             .field("driver", &self.driver)
+            .field("warnings", &self.warnings)
             .finish_non_exhaustive()
     }
 }

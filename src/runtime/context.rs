@@ -1,12 +1,15 @@
 //! Which runtime the code on this thread belongs to.
 
 use std::cell::{Cell, RefCell};
+use std::io;
 use std::sync::Arc;
 
 use crate::driver;
 use crate::local::{self, Aside};
+use crate::runtime::builder::POLL_BUDGET;
 use crate::runtime::global;
 use crate::scheduler::Shared;
+use crate::task::contained::Contained;
 
 thread_local! {
     /// The runtimes entered on this thread, the current one last. Guards may go in any order.
@@ -34,10 +37,16 @@ impl Entered {
         Self { key, _aside: foreign.then(Aside::new), _driver: shared.driver.get().enter() }
     }
 
+    /// Around user code that nobody waits for. It may leave guards of its own behind: what tokio has to say about
+    /// that when this is dropped after all is reported by the panic hook, and takes nobody down.
+    pub(crate) fn contained(shared: &Arc<Shared>) -> Contained<Self> {
+        Contained::new(Self::new(shared))
+    }
+
     /// On a thread that the runtime itself has made.
-    pub(crate) fn own_thread(shared: &Arc<Shared>) -> Self {
+    pub(crate) fn own_thread(shared: &Arc<Shared>) -> Contained<Self> {
         MAKER.set(Arc::as_ptr(shared) as usize);
-        Self::new(shared)
+        Self::contained(shared)
     }
 }
 
@@ -75,6 +84,13 @@ pub(crate) fn current() -> Option<Arc<Shared>> {
     STACK.try_with(|stack| stack.borrow().last().map(|(_, shared)| Arc::clone(shared))).ok().flatten()
 }
 
+/// How long a poll on this thread may last, in nanoseconds.
+pub(crate) fn poll_budget() -> u64 {
+    let here = local::with(|local| local.map(|local| local.shared.config.poll_budget));
+    here.or_else(|| current().map(|shared| shared.config.poll_budget))
+        .unwrap_or(POLL_BUDGET.as_nanos() as u64)
+}
+
 /// Calls `f` with the runtime of this thread: that of its state, the one entered, or the global one, which is
 /// started if there is none.
 #[inline]
@@ -82,5 +98,13 @@ pub(crate) fn with_current_or_global<R>(f: impl FnOnce(&Arc<Shared>) -> R) -> R 
     local::with(|local| match local {
         Some(local) => f(&local.shared),
         None => f(&current().unwrap_or_else(global::get_or_start)),
+    })
+}
+
+/// As [`with_current_or_global`], and the error if a global runtime is needed and cannot be started.
+pub(crate) fn try_with_current_or_global<R>(f: impl FnOnce(&Arc<Shared>) -> R) -> io::Result<R> {
+    local::with(|local| match local {
+        Some(local) => Ok(f(&local.shared)),
+        None => current().map_or_else(global::try_get_or_start, Ok).map(|shared| f(&shared)),
     })
 }

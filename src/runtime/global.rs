@@ -1,5 +1,6 @@
 //! The global runtime: the first `#[beat::main]`, or one that is started when first needed.
 
+use std::io;
 use std::sync::Arc;
 
 use super::{Builder, Runtime};
@@ -23,20 +24,29 @@ static GLOBAL: Mutex<Global> = Mutex::new(Global::Nobody);
 ///
 /// If the system refuses the threads or descriptors that a runtime needs.
 pub(crate) fn get_or_start() -> Arc<Shared> {
+    try_get_or_start().unwrap_or_else(|error| {
+        panic!(
+            "beat: no runtime is current, and a global one could not be started: {error}. \
+             Start one with `#[beat::main]` or `Runtime::new`"
+        )
+    })
+}
+
+/// As [`get_or_start`].
+///
+/// # Errors
+///
+/// The system refuses the threads or descriptors that a runtime needs.
+pub(crate) fn try_get_or_start() -> io::Result<Arc<Shared>> {
     let mut global = GLOBAL.lock();
     match &*global {
-        Global::Main(shared) => Arc::clone(shared),
-        Global::Lazy(runtime) => Arc::clone(&runtime.handle().shared),
+        Global::Main(shared) => Ok(Arc::clone(shared)),
+        Global::Lazy(runtime) => Ok(Arc::clone(&runtime.handle().shared)),
         Global::Nobody => {
-            let runtime = Builder::new().global(true).build().unwrap_or_else(|error| {
-                panic!(
-                    "beat: no runtime is current, and a global one could not be started: {error}. \
-                     Start one with `#[beat::main]` or `Runtime::new`"
-                )
-            });
+            let runtime = Builder::new().global(true).build()?;
             let shared = Arc::clone(&runtime.handle().shared);
             *global = Global::Lazy(runtime);
-            shared
+            Ok(shared)
         }
     }
 }
@@ -62,7 +72,7 @@ pub(crate) fn build_first(builder: Builder) -> Option<std::io::Result<Arc<Shared
 }
 
 /// Builds a runtime, which becomes the global one if there is none; the guard ends that.
-pub(crate) fn build(builder: Builder) -> std::io::Result<(Runtime, Option<Registered>)> {
+pub(crate) fn build(builder: Builder) -> io::Result<(Runtime, Option<Registered>)> {
     let mut global = GLOBAL.lock();
     let is_first = matches!(*global, Global::Nobody);
     let runtime = builder.global(is_first).build()?;

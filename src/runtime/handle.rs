@@ -3,13 +3,14 @@
 use std::fmt;
 use std::future::Future;
 use std::marker::PhantomData;
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::Arc;
 
 use super::{block_on, context};
 use crate::local;
 use crate::metrics::Metrics;
 use crate::scheduler::Shared;
-use crate::task::{self, JoinHandle, Kind};
+use crate::task::{self, JoinHandle};
 
 /// A handle to a runtime; cheap to clone. It does not keep the runtime going.
 #[derive(Clone)]
@@ -60,7 +61,7 @@ impl Handle {
         F::Output: Send + 'static,
     {
         let site = std::panic::Location::caller();
-        task::spawn(&self.shared, Kind::Future, future, site)
+        task::spawn_future(&self.shared, future, site)
     }
 
     /// Runs a CPU-bound closure on this runtime; see
@@ -82,7 +83,18 @@ impl Handle {
         F: FnOnce() -> R + Send + 'static,
         R: Send + 'static,
     {
-        task::spawn_blocking(&self.shared, f, std::panic::Location::caller())
+        task::spawn_blocking_closure(&self.shared, f, std::panic::Location::caller())
+    }
+
+    /// A request for admission to this runtime; see [`beat::admit`](crate::admit).
+    #[track_caller]
+    pub fn admit(&self) -> crate::admission::Admit {
+        crate::admission::Admit::new(Arc::clone(&self.shared), std::panic::Location::caller())
+    }
+
+    /// A snapshot of the memory; see [`beat::pressure()`](crate::pressure()).
+    pub fn pressure(&self) -> crate::pressure::Pressure {
+        crate::pressure::of(&self.shared)
     }
 
     /// Runs `future` to its end on this thread, with this runtime entered.
@@ -101,6 +113,16 @@ impl Handle {
     /// What the runtime has done so far, and has to do.
     pub fn metrics(&self) -> Metrics {
         self.shared.metrics()
+    }
+}
+
+// User code runs outside of Beat's locks: a panic leaves nothing torn behind a handle.
+impl UnwindSafe for Handle {}
+impl RefUnwindSafe for Handle {}
+
+impl AsRef<Handle> for Handle {
+    fn as_ref(&self) -> &Handle {
+        self
     }
 }
 

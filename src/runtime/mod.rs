@@ -1,17 +1,23 @@
 //! Runtimes: their making, their use from outside, their end.
 
-mod block_on;
+pub(crate) mod block_on;
 mod builder;
 pub(crate) mod context;
+mod explain;
 pub(crate) mod global;
 mod handle;
 mod in_place;
+mod install;
+mod number;
 pub(crate) mod outside;
 mod pool;
+mod presets;
 
 pub use builder::{Builder, Pinning};
+pub use explain::Explanation;
 pub use handle::{EnterGuard, Handle, NoCurrentRuntime};
 pub use in_place::block_in_place;
+pub use install::{BroadcastContext, broadcast, current_num_threads, current_thread_index};
 pub(crate) use pool::{PoolSettings, Starting};
 
 use std::future::Future;
@@ -114,6 +120,12 @@ impl Runtime {
     /// Shuts down without waiting for anything; allowed inside a task.
     pub fn shutdown_background(self) {
         self.shutdown_timeout(Duration::ZERO);
+    }
+}
+
+impl AsRef<Handle> for Runtime {
+    fn as_ref(&self) -> &Handle {
+        &self.handle
     }
 }
 

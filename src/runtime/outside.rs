@@ -4,22 +4,16 @@
 //! workers steal from, and it runs nothing but its own halves and jobs. It begins without a processor; after it has
 //! waited for a thief it takes one if one is idle, until the end of the region. The state is made at its first
 //! `join` or `scope` on a runtime and kept for the next.
-//!
-//! Where code must run on a worker, [`install`] sends it there as a closure, and its caller waits.
 
 use std::cell::RefCell;
-use std::mem;
-use std::panic::{Location, resume_unwind};
 use std::sync::Arc;
 
-use super::block_on::block_on;
 use super::context;
 use crate::join::join_here;
-use crate::lifecycle;
 use crate::local::{self, InRegion, Local, Role};
+use crate::rest::Counted;
 use crate::runtime::global;
 use crate::scheduler::Shared;
-use crate::task;
 use crate::user_code;
 
 thread_local! {
@@ -59,6 +53,7 @@ pub(crate) fn in_region<R>(place: usize, f: impl FnOnce(&Arc<Shared>, Option<&Lo
     };
     // SAFETY: boxed, and dropped only by `drop_closed`, which spares states in a region, or at the thread's end.
     let local = unsafe { &*local };
+    let _counted = Counted::enter(shared.rest.as_ref(), false);
     let _processor = GiveUp(local);
     let _region = InRegion::enter(local, place);
     f(&shared, Some(local))
@@ -102,52 +97,6 @@ fn guest_of(shared: &Arc<Shared>) -> Option<*const Local> {
             pointer
         })
         .ok()
-}
-
-/// Runs `f` as a closure of `shared` and waits for it; a worker of another runtime hands its processor over meanwhile.
-/// `None` if the runtime has been shut down: `f` was dropped unrun.
-///
-/// # Panics
-///
-/// As `f`, and as [`assert_may_wait`].
-pub(crate) fn install<F, R>(shared: &Arc<Shared>, f: F) -> Option<R>
-where
-    F: FnOnce() -> R + Send,
-    R: Send,
-{
-    assert_may_wait();
-    shared.assert_not_forked();
-    let place = std::any::type_name::<F>().as_ptr() as usize;
-    let mut result = None;
-    let slot = &mut result;
-    let body: Box<dyn FnOnce() + Send + '_> = Box::new(move || {
-        local::with(|local| local.inspect(|local| local.set_place(place)).is_some());
-        *slot = Some(f());
-    });
-    // SAFETY: only the lifetime changes. The handle is waited for before this returns, and when it is ready the closure
-    // has run or been dropped; nothing unwinds in between.
-    let body = unsafe { mem::transmute::<Box<dyn FnOnce() + Send + '_>, Box<dyn FnOnce() + Send>>(body) };
-    let ended = lifecycle::must_return("a closure's way to its runtime", || {
-        let handle = task::spawn_closure(shared, body, Location::caller());
-        lend(|| block_on(shared, handle))
-    });
-    match ended {
-        Ok(()) => result,
-        Err(error) if error.is_panic() => resume_unwind(error.into_panic()),
-        Err(_) => None,
-    }
-}
-
-/// # Panics
-///
-/// Inside the driver, which others wait for.
-#[track_caller]
-pub(crate) fn assert_may_wait() {
-    assert!(
-        !local::with_own(|own| own.is_some_and(Local::is_in_turn)),
-        "a task that was given to `tokio::spawn` would block all I/O and timers while it waits for another pool. \
-         Spawn the task with `beat::spawn`, or use `spawn_blocking`"
-    );
 }
 
 /// Runs `f`, which blocks. A guest that has got a processor gives it up for the time.

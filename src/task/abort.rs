@@ -61,11 +61,22 @@ impl AbortHandle {
     pub fn id(&self) -> Id {
         self.id
     }
+
+    /// The name that the task was given by a [`task::Builder`](super::Builder); `None` too if it had finished when
+    /// this handle was made.
+    pub fn name(&self) -> Option<&str> {
+        self.task.as_ref()?.meta().name().map(|name| &**name)
+    }
 }
 
 impl fmt::Debug for AbortHandle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("AbortHandle").field("id", &self.id).finish()
+        let mut shown = f.debug_struct("AbortHandle");
+        shown.field("id", &self.id);
+        if let Some(name) = self.name() {
+            shown.field("name", &name);
+        }
+        shown.finish()
     }
 }
 
@@ -94,6 +105,20 @@ impl<T> AbortOnDropHandle<T> {
     /// The task's number.
     pub fn id(&self) -> Id {
         self.handle.id()
+    }
+
+    /// Waits for the task on this thread; see [`JoinHandle::join`].
+    ///
+    /// # Errors
+    ///
+    /// The task panicked, was aborted, or was dropped by the shutdown of its runtime.
+    ///
+    /// # Panics
+    ///
+    /// See [`JoinHandle::join`]. The task is aborted then.
+    #[track_caller]
+    pub fn join(mut self) -> Result<T, JoinError> {
+        self.handle.wait()
     }
 }
 

@@ -40,10 +40,10 @@ pub(crate) struct Budgets {
 }
 
 impl Budgets {
-    /// On a thread that will poll tasks, before it is in any runtime of tokio's.
+    /// On a thread that will poll tasks.
     pub(crate) fn prepare(&self) {
         #[cfg(feature = "tokio")]
-        self.tokio.prepare();
+        self.tokio.begin();
     }
 
     /// A poll of a task begins, which may last `limit` nanoseconds.
@@ -51,6 +51,16 @@ impl Budgets {
         LEFT.set(Some(Left { limit, first_look: None, operations: OPERATIONS_PER_LOOK }));
         #[cfg(feature = "tokio")]
         self.tokio.begin_poll();
+    }
+
+    /// Calls `f`, which polls tasks inside the poll of another: each has a budget of its own, and in the end what the
+    /// other has left is put back.
+    pub(crate) fn inside<R>(&self, f: impl FnOnce() -> R) -> R {
+        without(|| {
+            #[cfg(feature = "tokio")]
+            self.tokio.begin();
+            f()
+        })
     }
 
     /// The poll has ended.

@@ -2,21 +2,26 @@
 
 use std::any::Any;
 use std::fmt;
+use std::sync::Arc;
 
-use super::Id;
 use super::contained::Contained;
+use super::{Id, Meta};
 use crate::cancel::Cancelled;
 
 /// A task or closure was cancelled, or it panicked.
 pub struct JoinError {
     id: Id,
-    /// The payload of a panic; `None` for a cancellation.
-    panic: Option<Payload>,
+    /// `None` for the cancellation of a task without a name. Boxed, to be one word in every task.
+    details: Option<Box<Details>>,
 }
 
-/// A panic payload that may be shared and dropped anywhere. Boxed twice, to be one word in every task.
-type Payload = Box<SyncPayload>;
+struct Details {
+    name: Option<Arc<str>>,
+    /// The payload of a panic; `None` for a cancellation.
+    panic: Option<SyncPayload>,
+}
 
+/// A panic payload that may be shared and dropped anywhere.
 struct SyncPayload(Contained<Box<dyn Any + Send>>);
 
 // SAFETY: a shared reference to the payload gives access to nothing but `message`, which reads `&'static str`
@@ -24,24 +29,34 @@ struct SyncPayload(Contained<Box<dyn Any + Send>>);
 unsafe impl Sync for SyncPayload {}
 
 impl JoinError {
-    pub(crate) fn cancelled(id: Id) -> Self {
-        Self { id, panic: None }
+    pub(crate) fn cancelled(meta: &Meta) -> Self {
+        Self::new(meta, None)
+    }
+
+    fn new(meta: &Meta, panic: Option<SyncPayload>) -> Self {
+        let name = meta.name().cloned();
+        let details = (name.is_some() || panic.is_some()).then(|| Box::new(Details { name, panic }));
+        Self { id: meta.id, details }
+    }
+
+    fn panic(&self) -> Option<&SyncPayload> {
+        self.details.as_ref()?.panic.as_ref()
     }
 
     /// From what `catch_unwind` caught: Beat's own cancellation, or the user's panic.
-    pub(crate) fn from_payload(id: Id, payload: Box<dyn Any + Send>) -> Self {
-        let panic = (!Cancelled::is(&*payload)).then(|| Box::new(SyncPayload(Contained::new(payload))));
-        Self { id, panic }
+    pub(crate) fn from_payload(meta: &Meta, payload: Box<dyn Any + Send>) -> Self {
+        let panic = (!Cancelled::is(&*payload)).then(|| SyncPayload(Contained::new(payload)));
+        Self::new(meta, panic)
     }
 
     /// Whether the task panicked.
     pub fn is_panic(&self) -> bool {
-        self.panic.is_some()
+        self.panic().is_some()
     }
 
     /// Whether the task was cancelled: aborted, or dropped by a shutdown.
     pub fn is_cancelled(&self) -> bool {
-        self.panic.is_none()
+        self.panic().is_none()
     }
 
     /// The panic's payload, to be given to [`std::panic::resume_unwind`].
@@ -62,8 +77,8 @@ impl JoinError {
     /// # Errors
     ///
     /// The error itself, if the task was cancelled.
-    pub fn try_into_panic(self) -> Result<Box<dyn Any + Send + 'static>, Self> {
-        match self.panic {
+    pub fn try_into_panic(mut self) -> Result<Box<dyn Any + Send + 'static>, Self> {
+        match self.details.as_mut().and_then(|details| details.panic.take()) {
             Some(payload) => Ok(payload.0.into_inner()),
             None => Err(self),
         }
@@ -74,9 +89,14 @@ impl JoinError {
         self.id
     }
 
+    /// The name that the task was given by a [`task::Builder`](super::Builder).
+    pub fn name(&self) -> Option<&str> {
+        self.details.as_ref()?.name.as_deref()
+    }
+
     /// The panic's message, if it is text.
     fn message(&self) -> Option<&str> {
-        let payload = self.panic.as_ref()?.0.get();
+        let payload = self.panic()?.0.get();
         let text = payload.downcast_ref::<&'static str>().copied();
         text.or_else(|| payload.downcast_ref::<String>().map(String::as_str))
     }
@@ -84,10 +104,14 @@ impl JoinError {
 
 impl fmt::Display for JoinError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match (&self.panic, self.message()) {
-            (None, _) => write!(f, "task {} was cancelled", self.id),
-            (Some(_), Some(message)) => write!(f, "task {} panicked: {message}", self.id),
-            (Some(_), None) => write!(f, "task {} panicked", self.id),
+        write!(f, "task {}", self.id)?;
+        if let Some(name) = self.name() {
+            write!(f, " {name:?}")?;
+        }
+        match (self.panic(), self.message()) {
+            (None, _) => write!(f, " was cancelled"),
+            (Some(_), Some(message)) => write!(f, " panicked: {message}"),
+            (Some(_), None) => write!(f, " panicked"),
         }
     }
 }

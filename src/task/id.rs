@@ -3,6 +3,7 @@
 use std::cell::Cell;
 use std::fmt;
 use std::num::NonZeroU64;
+use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -50,4 +51,18 @@ pub fn id() -> Id {
 /// The id of the task or closure whose code calls this, if there is one.
 pub fn try_id() -> Option<Id> {
     super::with_current(|meta| meta.map(|meta| meta.id))
+}
+
+/// The name of the task or closure whose code calls this, if a [`task::Builder`](super::Builder) gave it one.
+///
+/// ```
+/// # #[beat::main]
+/// # async fn main() -> std::io::Result<()> {
+/// let task = beat::task::Builder::new().name("crawler").spawn(async { beat::task::name() })?;
+/// assert_eq!(task.await?.as_deref(), Some("crawler"));
+/// # Ok(())
+/// # }
+/// ```
+pub fn name() -> Option<Arc<str>> {
+    super::with_current(|meta| meta.and_then(|meta| meta.name().cloned()))
 }

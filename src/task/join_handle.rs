@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::future::Future;
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::pin::Pin;
 use std::ptr::NonNull;
 use std::task::{Context, Poll, ready};
@@ -9,7 +10,10 @@ use std::task::{Context, Poll, ready};
 use async_task::{FallibleTask, Task};
 
 use super::abort::{AbortHandle, AbortOnDropHandle};
-use super::{Id, JoinError, Meta, Output, budget};
+use super::inbox::Inbox;
+use super::{Id, JoinError, Meta, Output, budget, registry};
+use crate::os;
+use crate::runtime::block_on;
 
 /// Awaits a spawned task or closure. Dropping it detaches: the task goes on.
 ///
@@ -33,6 +37,10 @@ unsafe impl<T: Send> Send for JoinHandle<T> {}
 unsafe impl<T: Send> Sync for JoinHandle<T> {}
 
 impl<T> Unpin for JoinHandle<T> {}
+
+// The task catches its panics: none leaves anything torn behind a handle.
+impl<T> UnwindSafe for JoinHandle<T> {}
+impl<T> RefUnwindSafe for JoinHandle<T> {}
 
 impl<T> JoinHandle<T> {
     pub(super) fn new(task: Task<Output<T>, Meta>) -> Self {
@@ -86,6 +94,62 @@ impl<T> JoinHandle<T> {
     pub fn spawn_site(&self) -> &'static std::panic::Location<'static> {
         self.meta().site()
     }
+
+    /// The name that the task was given by a [`task::Builder`](super::Builder).
+    pub fn name(&self) -> Option<&str> {
+        self.meta().name().map(|name| &**name)
+    }
+
+    /// Waits for the task on this thread, and gives what awaiting the handle would give.
+    ///
+    /// Allowed anywhere, also inside tasks and closures: a worker hands its processor over while it waits. In async
+    /// code awaiting the handle is cheaper.
+    ///
+    /// ```
+    /// let runtime = beat::Runtime::new()?;
+    /// let task = runtime.spawn(async { 6 * 7 });
+    /// assert_eq!(task.join()?, 42);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// The task panicked, was aborted, or was dropped by the shutdown of its runtime.
+    ///
+    /// # Panics
+    ///
+    /// Where the wait would never end: inside a task that was given to `tokio::spawn`, which sits in the driver; on
+    /// the thread of the [`LocalSet`](super::LocalSet) that the task belongs to, unless it has ended; and in a child
+    /// of `fork`, for a task of the parent's.
+    #[track_caller]
+    pub fn join(mut self) -> Result<T, JoinError> {
+        self.wait()
+    }
+
+    #[track_caller]
+    pub(super) fn wait(&mut self) -> Result<T, JoinError> {
+        if !self.is_finished() {
+            self.assert_will_end();
+        }
+        block_on::wait_for("join", self)
+    }
+
+    #[track_caller]
+    fn assert_will_end(&self) {
+        assert!(
+            !self.meta().inbox().is_some_and(Inbox::is_here),
+            "`join` was called on the thread of the `LocalSet` that the task belongs to: it cannot run while this \
+             thread waits. `.await` the handle inside the set instead"
+        );
+        if os::forks() > 0 {
+            registry::with(self.meta(), |_| {
+                // SAFETY: *Runtime*: the entry stands in the registry, whose shard is locked here.
+                if let Some(shared) = unsafe { self.meta().runtime() } {
+                    shared.assert_not_forked();
+                }
+            });
+        }
+    }
 }
 
 impl<T> Future for JoinHandle<T> {
@@ -96,11 +160,13 @@ impl<T> Future for JoinHandle<T> {
             // There is nothing to wait for: that is what a budget is for.
             ready!(budget::poll_proceed(cx));
         }
-        let id = self.id();
-        let task = self.task.as_mut().expect("only empty while being dropped");
+        let this = &mut *self;
+        // SAFETY: *Alive*.
+        let meta = unsafe { this.meta.as_ref() };
+        let task = this.task.as_mut().expect("only empty while being dropped");
         let output = ready!(Pin::new(task).poll(cx));
         // No output: the future was dropped before it had finished.
-        Poll::Ready(output.map_or_else(|| Err(JoinError::cancelled(id)), |output| output.into_inner()))
+        Poll::Ready(output.map_or_else(|| Err(JoinError::cancelled(meta)), |output| output.into_inner()))
     }
 }
 
@@ -114,8 +180,12 @@ impl<T> Drop for JoinHandle<T> {
 
 impl<T> fmt::Debug for JoinHandle<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("JoinHandle")
-            .field("id", &self.id())
+        let mut shown = f.debug_struct("JoinHandle");
+        shown.field("id", &self.id());
+        if let Some(name) = self.name() {
+            shown.field("name", &name);
+        }
+        shown
             .field("spawned_at", &format_args!("{}", self.spawn_site()))
             .field("finished", &self.is_finished())
             .finish()

@@ -6,6 +6,10 @@
 //!
 //! This stands on the public handles alone: the scheduler knows nothing of sets.
 
+mod builder;
+
+pub use builder::Builder;
+
 use std::fmt;
 use std::future::{Future, poll_fn};
 use std::panic::resume_unwind;
@@ -18,7 +22,7 @@ use std::task::{Context, Poll, Wake, Waker, ready};
 use futures::stream::{FuturesUnordered, StreamExt};
 use futures::task::AtomicWaker;
 
-use super::{AbortHandle, Id, JoinError, JoinHandle, budget};
+use super::{AbortHandle, Id, JoinError, JoinHandle, LocalSet, budget};
 use crate::runtime::Handle;
 
 /// Tasks and closures that end together: awaited as they end, aborted when the set is dropped.
@@ -257,6 +261,62 @@ impl<T> JoinSet<T> {
         // The new member is heard of only once it was polled: whoever waits for the set has to look again.
         self.waiter.waker.wake();
         abort
+    }
+}
+
+impl<T: 'static> JoinSet<T> {
+    /// Spawns a future that stays on this thread into this set, and into the current [`LocalSet`]; see
+    /// [`spawn_local`](super::spawn_local).
+    ///
+    /// ```
+    /// # #[beat::main]
+    /// # async fn main() {
+    /// use std::rc::Rc;
+    ///
+    /// let local = beat::LocalSet::new();
+    /// let values = local.run_until(async {
+    ///     let shared = Rc::new(5);
+    ///     let mut set = beat::JoinSet::new();
+    ///     set.spawn_local(async move { *shared });
+    ///     set.join_all().await
+    /// });
+    /// assert_eq!(values.await, [5]);
+    /// # }
+    /// ```
+    ///
+    /// # Panics
+    ///
+    /// Outside of a `LocalSet`.
+    #[track_caller]
+    pub fn spawn_local<F>(&mut self, future: F) -> AbortHandle
+    where
+        F: Future<Output = T> + 'static,
+    {
+        self.insert(super::spawn_local(future))
+    }
+
+    /// Spawns a future that stays on this thread into this set and into `local`; see [`LocalSet::spawn_local`].
+    #[track_caller]
+    pub fn spawn_local_on<F>(&mut self, future: F, local: &LocalSet) -> AbortHandle
+    where
+        F: Future<Output = T> + 'static,
+    {
+        self.insert(local.spawn_local(future))
+    }
+
+    /// Spawns a task with a name into the set; see [`task::Builder`](super::Builder).
+    ///
+    /// ```
+    /// # #[beat::main]
+    /// # async fn main() -> std::io::Result<()> {
+    /// let mut set = beat::JoinSet::new();
+    /// set.build_task().name("answer").spawn_blocking_parallel(|| 6 * 7)?;
+    /// assert_eq!(set.join_all().await, [42]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn build_task(&mut self) -> Builder<'_, T> {
+        Builder { set: self, builder: super::Builder::new() }
     }
 }
 

@@ -1,4 +1,25 @@
-//! Tasks and closures: one heap object each, made by `async-task`.
+//! Tasks and closures, under the names that `tokio::task` has for them.
+//!
+//! `use beat::task` replaces `use tokio::task`; `tokio::task_local!` and `tokio::task::coop` work inside Beat's tasks
+//! as they are.
+//!
+//! ```
+//! use beat::task;
+//!
+//! #[beat::main]
+//! async fn main() {
+//!     let set = task::LocalSet::new();
+//!     let local = set.run_until(async { task::spawn_local(async { task::id() }).await.unwrap() });
+//!     let id = local.await;
+//!     let other = task::spawn(async { task::id() }).await.unwrap();
+//!     assert_ne!(id, other);
+//!     assert_eq!(task::spawn_blocking(|| 5).await.unwrap(), task::block_in_place(|| 5));
+//! }
+//! ```
+//!
+//! # How it works
+//!
+//! Each is one heap object, made by `async-task`.
 //!
 //! A closure is a future that is polled once, on the scheduler loop of a worker, so both kinds share the
 //! handle, the header and the registry. The object holds, in this order: async-task's state and vtable, the
@@ -6,35 +27,51 @@
 //!
 //! | field of `Meta` | written by | read by |
 //! |---|---|---|
-//! | `runtime`, `id`, `site`, `kind` | `spawn` | anyone who holds a reference to the task |
+//! | `home`, `id`, `label`, `kind` | `spawn` | anyone who holds a reference to the task |
 //! | `key` | `spawn`, before the task can be seen by others | abort; drop of the future |
 //! | `aborted` | anyone (`abort`) | the poll; forks of the closure |
+//! | `admitted` | `spawn` inside an admitted task; the first poll of one | its own code, halves included |
 //! | `dropped`, `done` | before and after the future's destructor | that itself; `AbortHandle::is_finished` |
 //!
-//! *Runtime*: `Meta::runtime` may be dereferenced while the future exists, and no longer. Every task whose future exists
-//! stands in the [`registry`], and a runtime's memory is not freed before the registry holds none of
+//! *Runtime*: the runtime of a task may be dereferenced while the future exists, and no longer. Every task whose future
+//! exists stands in the [`registry`], and a runtime's memory is not freed before the registry holds none of
 //! its tasks. A task owns nothing of its runtime, so spawning touches no shared reference count.
+//!
+//! *Set*: a task of a [`LocalSet`] belongs to no runtime. It has a reference to the set's [`inbox`] in its schedule
+//! function, so the inbox may be dereferenced while the task object exists.
 //!
 //! The header travels with stolen work: a promotion ticket carries a pointer to it. Whatever must be visible
 //! in a stolen half (cancellation today) belongs in here.
 
 mod abort;
 pub(crate) mod budget;
+mod builder;
 pub(crate) mod contained;
 mod error;
+mod executor;
 mod id;
+mod inbox;
 mod join_handle;
-mod join_set;
+pub mod join_set;
+mod label;
+mod local_set;
 pub(crate) mod registry;
 mod yield_now;
 
 pub use abort::{AbortHandle, AbortOnDropHandle};
 pub use budget::{consume_budget, unconstrained};
+pub use builder::Builder;
 pub use error::JoinError;
-pub use id::{Id, id, try_id};
+pub use id::{Id, id, name, try_id};
 pub use join_handle::JoinHandle;
+#[doc(inline)]
 pub use join_set::JoinSet;
+pub use local_set::{LocalEnterGuard, LocalSet, spawn_local};
 pub use yield_now::yield_now;
+
+// Where tokio has them.
+pub use crate::runtime::block_in_place;
+pub use crate::{spawn, spawn_blocking, spawn_blocking_parallel};
 
 use std::cell::Cell;
 use std::future::Future;
@@ -47,13 +84,16 @@ use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicBool, AtomicU32};
 use std::task::{Context, Poll};
 
-use async_task::{Builder, ScheduleInfo, WithInfo};
+use async_task::{ScheduleInfo, WithInfo};
 
+use crate::admission::is_inside;
 use crate::cancel::Cancelled;
 use crate::local;
 use crate::processors::ProcessorId;
 use crate::scheduler::Shared;
 use contained::Contained;
+use inbox::Inbox;
+use label::Label;
 
 /// A task that is ready to be polled, or a closure that is ready to be run.
 pub(crate) type Runnable = async_task::Runnable<Meta>;
@@ -72,35 +112,91 @@ pub(crate) enum Kind {
     Addressed(ProcessorId),
     /// A closure that may block: a thread of the blocking pool.
     Blocking,
+    /// A future that stays on its thread: the queue of its [`LocalSet`].
+    Local,
+}
+
+impl Kind {
+    /// Whether it is polled until it is ready; a closure is run once, and unwound when it is aborted.
+    fn is_future(self) -> bool {
+        matches!(self, Self::Future | Self::Local)
+    }
+}
+
+/// What a task belongs to.
+enum Home<'a> {
+    Runtime(&'a Shared, Kind),
+    Set(&'a Inbox),
 }
 
 /// The header of a task. See the [module](self).
 #[derive(Debug)]
 pub(crate) struct Meta {
-    runtime: NonNull<Shared>,
+    /// The [`Inbox`] of a set if `kind` is `Local`, else the runtime's [`Shared`].
+    home: NonNull<()>,
     id: Id,
-    site: &'static Location<'static>,
+    label: Label,
     key: AtomicU32,
     kind: Kind,
     aborted: AtomicBool,
+    /// What it spawns is never held back ([`admission`](crate::admission)).
+    admitted: AtomicBool,
     dropped: AtomicBool,
     done: AtomicBool,
 }
 
-// SAFETY: `runtime` points to a `Shared`, which is `Sync`, and is used under *Runtime*; the rest is atomic or
-// constant.
+// SAFETY: `home` points to a `Shared` or an `Inbox`, both `Sync`, and is used under *Runtime* or *Set*; the rest is
+// atomic or constant.
 unsafe impl Send for Meta {}
 // SAFETY: as above.
 unsafe impl Sync for Meta {}
 
 impl Meta {
-    pub(crate) fn site(&self) -> &'static Location<'static> {
-        self.site
+    fn new(home: Home<'_>, label: Label) -> Self {
+        let (home, kind) = match home {
+            Home::Runtime(shared, kind) => (NonNull::from(shared).cast(), kind),
+            Home::Set(inbox) => (NonNull::from(inbox).cast(), Kind::Local),
+        };
+        Self {
+            home,
+            id: Id::next(),
+            label,
+            key: AtomicU32::new(0),
+            kind,
+            aborted: AtomicBool::new(false),
+            admitted: AtomicBool::new(is_inside()),
+            dropped: AtomicBool::new(false),
+            done: AtomicBool::new(false),
+        }
     }
 
-    /// The same as a number.
+    /// The runtime; `None` for a task of a [`LocalSet`].
+    ///
+    /// # Safety
+    ///
+    /// The runtime is alive for as long as the result is used; see *Runtime*.
+    unsafe fn runtime<'a>(&self) -> Option<&'a Shared> {
+        // SAFETY: not of a set, so it points to a `Shared`, which is alive, says the caller.
+        (self.kind != Kind::Local).then(|| unsafe { self.home.cast().as_ref() })
+    }
+
+    /// The inbox of the task's [`LocalSet`].
+    fn inbox(&self) -> Option<&Inbox> {
+        // SAFETY: of a set, so it points to an `Inbox`, which is alive: *Set*, and this header lies in the task object.
+        (self.kind == Kind::Local).then(|| unsafe { self.home.cast().as_ref() })
+    }
+
+    pub(crate) fn site(&self) -> &'static Location<'static> {
+        self.label.site()
+    }
+
+    fn name(&self) -> Option<&Arc<str>> {
+        self.label.name()
+    }
+
+    /// The site as a number.
     pub(crate) fn place(&self) -> usize {
-        std::ptr::from_ref(self.site) as usize
+        std::ptr::from_ref(self.site()) as usize
     }
 
     /// Whether somebody has asked for the task to end.
@@ -118,9 +214,10 @@ impl Meta {
     pub(crate) fn abort(&self) {
         self.mark_aborted();
         let entry = registry::with(self, |waker| {
-            if self.kind != Kind::Future {
-                // SAFETY: *Runtime*: the entry stands in the registry, whose shard is locked here.
-                let shared = unsafe { self.runtime.as_ref() };
+            // SAFETY: *Runtime*: the entry stands in the registry, whose shard is locked here.
+            if let Some(shared) = unsafe { self.runtime() }
+                && !self.kind.is_future()
+            {
                 shared.ask_all();
             }
             waker.clone()
@@ -145,6 +242,21 @@ pub(crate) fn current() -> *const Meta {
 pub(crate) fn with_current<R>(f: impl FnOnce(Option<&Meta>) -> R) -> R {
     // SAFETY: `Entered` sets the pointer for the time in which the header is alive, and takes it back.
     f(unsafe { CURRENT.get().as_ref() })
+}
+
+/// Whether the current task or closure has been admitted, or was spawned by one that has.
+pub(crate) fn is_admitted() -> bool {
+    // Relaxed: a stolen half is handed over with everything that was written before it.
+    with_current(|meta| meta.is_some_and(|meta| meta.admitted.load(Relaxed)))
+}
+
+/// The current task or closure has been admitted.
+pub(crate) fn mark_admitted() {
+    with_current(|meta| {
+        if let Some(meta) = meta {
+            meta.admitted.store(true, Relaxed);
+        }
+    });
 }
 
 /// Makes a task the current one until dropped.
@@ -208,27 +320,31 @@ impl<F: Future> Future for TaskFuture<F> {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         // SAFETY: the user's future is not moved: it is polled in place and dropped in place.
         let this = unsafe { self.get_unchecked_mut() };
-        let id = this.meta().id;
         // SAFETY: the header lives in the task object, as does this future, which is being polled.
         let entered = unsafe { Entered::new(this.meta) };
         let output = if this.meta().is_aborted() {
-            Err(JoinError::cancelled(id))
+            Err(JoinError::cancelled(this.meta()))
         } else {
             // SAFETY: `this` was pinned; no one moves out of it.
             let future = unsafe { Pin::new_unchecked(&mut *this.future) };
             match catch_unwind(AssertUnwindSafe(|| future.poll(cx))) {
                 Ok(Poll::Pending) => return Poll::Pending,
                 Ok(Poll::Ready(value)) => Ok(value),
-                Err(payload) => Err(JoinError::from_payload(id, payload)),
+                Err(payload) => Err(JoinError::from_payload(this.meta(), payload)),
             }
         };
         let dropped = this.drop_future();
         drop(entered);
+        local::with(|local| {
+            if let Some(local) = local {
+                local.ended.set(true);
+            }
+        });
         Poll::Ready(Contained::new(match dropped {
             Ok(()) => output,
             Err(payload) => {
                 drop(Contained::new(output));
-                Err(JoinError::from_payload(id, payload))
+                Err(JoinError::from_payload(this.meta(), payload))
             }
         }))
     }
@@ -241,34 +357,40 @@ impl<F> Drop for TaskFuture<F> {
             drop(Contained::new(payload));
         }
         // SAFETY: *Runtime*: the task is struck out only after this.
-        unsafe { self.meta().runtime.as_ref() }.count_finish();
+        if let Some(shared) = unsafe { self.meta().runtime() } {
+            shared.count_finish();
+        }
         registry::remove(self.meta());
     }
 }
 
-/// Spawns `future` on `shared`. It is scheduled before this returns.
-pub(crate) fn spawn<F>(
+/// Spawns `future` on `shared`.
+pub(crate) fn spawn_future<F>(
+    shared: &Arc<Shared>,
+    future: F,
+    label: impl Into<Label>,
+) -> JoinHandle<F::Output>
+where
+    F: Future + Send + 'static,
+    F::Output: Send + 'static,
+{
+    spawn_kind(shared, Kind::Future, future, label)
+}
+
+/// Spawns a future, or a closure as one. It is scheduled before this returns.
+fn spawn_kind<F>(
     shared: &Arc<Shared>,
     kind: Kind,
     future: F,
-    site: &'static Location<'static>,
+    label: impl Into<Label>,
 ) -> JoinHandle<F::Output>
 where
     F: Future + Send + 'static,
     F::Output: Send + 'static,
 {
     shared.assert_not_forked();
-    let meta = Meta {
-        runtime: NonNull::from(&**shared),
-        id: Id::next(),
-        site,
-        key: AtomicU32::new(0),
-        kind,
-        aborted: AtomicBool::new(false),
-        dropped: AtomicBool::new(false),
-        done: AtomicBool::new(false),
-    };
-    let (runnable, task) = Builder::new().metadata(meta).spawn(
+    let meta = Meta::new(Home::Runtime(shared, kind), label.into());
+    let (runnable, task) = async_task::Builder::new().metadata(meta).spawn(
         move |meta| TaskFuture { meta: ptr::from_ref(meta), future: ManuallyDrop::new(future) },
         WithInfo(schedule),
     );
@@ -291,7 +413,9 @@ fn schedule(runnable: Runnable, info: ScheduleInfo) {
     // SAFETY: *Runtime*: a task is scheduled only while its future exists. Once it is queued that may end at any
     // moment, so from there on something else must keep the runtime: this thread's state does if it belongs to it,
     // otherwise a reference of our own.
-    let shared = unsafe { meta.runtime.as_ref() };
+    let Some(shared) = (unsafe { meta.runtime() }) else {
+        unreachable!("a set's tasks have a schedule function of their own");
+    };
     let keeps = local::with(|local| local.is_some_and(|local| shared.owns(local)));
     let reference = if keeps { None } else { shared.arc() };
     if !keeps && reference.is_none() {
@@ -300,7 +424,7 @@ fn schedule(runnable: Runnable, info: ScheduleInfo) {
         return;
     }
     match kind {
-        Kind::Future => shared.schedule(runnable, info.woken_while_running),
+        Kind::Future | Kind::Local => shared.schedule(runnable, info.woken_while_running),
         Kind::Closure => shared.submit_closure(runnable),
         Kind::Addressed(p) => shared.submit_addressed(p, runnable),
         Kind::Blocking => shared.submit_blocking(runnable),
@@ -324,16 +448,12 @@ impl<F: FnOnce() -> R, R> Future for ClosureFuture<F> {
 }
 
 /// Spawns a CPU-bound closure: it runs on a worker that counts as computing for the time.
-pub(crate) fn spawn_closure<F, R>(
-    shared: &Arc<Shared>,
-    f: F,
-    site: &'static Location<'static>,
-) -> JoinHandle<R>
+pub(crate) fn spawn_closure<F, R>(shared: &Arc<Shared>, f: F, label: impl Into<Label>) -> JoinHandle<R>
 where
     F: FnOnce() -> R + Send + 'static,
     R: Send + 'static,
 {
-    spawn_closure_as(shared, Kind::Closure, f, site)
+    spawn_closure_as(shared, Kind::Closure, f, label)
 }
 
 /// The same for a closure that may be addressed to one processor.
@@ -341,7 +461,7 @@ pub(crate) fn spawn_closure_as<F, R>(
     shared: &Arc<Shared>,
     kind: Kind,
     f: F,
-    site: &'static Location<'static>,
+    label: impl Into<Label>,
 ) -> JoinHandle<R>
 where
     F: FnOnce() -> R + Send + 'static,
@@ -352,26 +472,25 @@ where
         let _computing = crate::user_code::Computing::begin();
         f()
     };
-    spawn(shared, kind, ClosureFuture(Some(body)), site)
+    spawn_kind(shared, kind, ClosureFuture(Some(body)), label)
 }
 
 /// Spawns a closure that may block: it runs on a thread of the blocking pool.
-pub(crate) fn spawn_blocking<F, R>(
+pub(crate) fn spawn_blocking_closure<F, R>(
     shared: &Arc<Shared>,
     f: F,
-    site: &'static Location<'static>,
+    label: impl Into<Label>,
 ) -> JoinHandle<R>
 where
     F: FnOnce() -> R + Send + 'static,
     R: Send + 'static,
 {
-    spawn(shared, Kind::Blocking, ClosureFuture(Some(f)), site)
+    spawn_kind(shared, Kind::Blocking, ClosureFuture(Some(f)), label)
 }
 
 /// Whether the current closure has been cancelled, and may unwind here.
 pub(crate) fn is_cancelled_here() -> bool {
-    let cancelled =
-        with_current(|meta| meta.is_some_and(|meta| meta.kind != Kind::Future && meta.is_aborted()));
+    let cancelled = with_current(|meta| meta.is_some_and(|meta| !meta.kind.is_future() && meta.is_aborted()));
     cancelled && cfg!(panic = "unwind") && !std::thread::panicking()
 }
 

@@ -2,7 +2,8 @@
 //!
 //! The registry belongs to the process and not to a runtime, so that a handle which outlives its runtime stays
 //! valid: `abort` looks here, finds nothing, and is done. It is sharded by the spawning thread; a key is the
-//! shard's number and the place in its slab.
+//! shard's number and the place in its slab. The tasks of a [`LocalSet`](super::LocalSet) have a shard of their own,
+//! in the set's inbox.
 //!
 //! While a shard is locked and holds an entry, the entry's future exists, and with it the runtime it belongs to
 //! (*Runtime* in the [module above](super)): removing the entry needs the same lock.
@@ -11,17 +12,17 @@ use std::cell::Cell;
 use std::ptr::NonNull;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 
 use crossbeam_utils::CachePadded;
 use slab::Slab;
 
-use super::{Kind, Meta};
+use super::Meta;
 use crate::scheduler::Shared;
+use crate::sync::{Mutex, MutexGuard};
 
 #[derive(Debug)]
-struct Entry {
+pub(super) struct Entry {
     /// Keeps the task object allocated.
     waker: Waker,
     /// Lies in that object.
@@ -38,7 +39,7 @@ impl Entry {
     }
 
     fn belongs_to(&self, runtime: &Shared) -> bool {
-        std::ptr::eq(self.meta().runtime.as_ptr(), runtime)
+        std::ptr::eq(self.meta().home.as_ptr(), std::ptr::from_ref(runtime).cast())
     }
 }
 
@@ -47,11 +48,17 @@ const SHARDS: usize = 1 << SHARD_BITS;
 /// The key of a task that is in the registry no more.
 const STRUCK_OUT: u32 = u32::MAX;
 
-static REGISTRY: [CachePadded<Mutex<Slab<Entry>>>; SHARDS] =
-    [const { CachePadded::new(Mutex::new(Slab::new())) }; SHARDS];
+/// Some of the tasks.
+pub(super) type Shard = Mutex<Slab<Entry>>;
 
-fn lock(shard: usize) -> MutexGuard<'static, Slab<Entry>> {
-    REGISTRY[shard].lock().unwrap_or_else(PoisonError::into_inner)
+static REGISTRY: [CachePadded<Shard>; SHARDS] = [const { CachePadded::new(Mutex::new(Slab::new())) }; SHARDS];
+
+/// Locks the shard in which a task stands.
+fn lock(meta: &Meta, key: u32) -> MutexGuard<'_, Slab<Entry>> {
+    match meta.inbox() {
+        Some(inbox) => inbox.tasks.lock(),
+        None => REGISTRY[shard_of(key)].lock(),
+    }
 }
 
 /// Each thread has a shard, given out in turn.
@@ -71,9 +78,10 @@ fn own_shard() -> usize {
 
 /// Enters a task, before anybody else can see it.
 pub(crate) fn insert(meta: &Meta, waker: Waker) {
-    let shard = own_shard();
+    // A set's tasks are in one shard, which needs no number.
+    let shard = if meta.inbox().is_some() { 0 } else { own_shard() };
     let entry = Entry { waker, meta: NonNull::from(meta) };
-    let place = lock(shard).insert(entry);
+    let place = lock(meta, shard as u32).insert(entry);
     let key = u32::try_from(place << SHARD_BITS | shard).expect("fewer than 134 million tasks a shard");
     // Relaxed: whoever reads the key has got the task from this thread.
     meta.key.store(key, Relaxed);
@@ -83,7 +91,7 @@ pub(crate) fn insert(meta: &Meta, waker: Waker) {
 pub(super) fn remove(meta: &Meta) {
     // Relaxed: as in `insert`.
     let key = meta.key.load(Relaxed);
-    let mut shard = lock(shard_of(key));
+    let mut shard = lock(meta, key);
     // Relaxed: `with` reads it under the same lock.
     meta.key.store(STRUCK_OUT, Relaxed);
     let entry = shard.remove(place_of(key));
@@ -99,7 +107,7 @@ pub(super) fn with<R>(meta: &Meta, f: impl FnOnce(&Waker) -> R) -> Option<R> {
     if key == STRUCK_OUT {
         return None;
     }
-    let shard = lock(shard_of(key));
+    let shard = lock(meta, key);
     // Relaxed: under the lock of `remove`. The place may be another task's by now.
     if meta.key.load(Relaxed) == STRUCK_OUT {
         return None;
@@ -118,8 +126,8 @@ fn place_of(key: u32) -> usize {
 /// The wakers of all tasks of a runtime.
 pub(crate) fn wakers(runtime: &Shared) -> Vec<Waker> {
     let mut wakers = Vec::new();
-    for shard in 0..SHARDS {
-        let shard = lock(shard);
+    for shard in &REGISTRY {
+        let shard = shard.lock();
         let entries = shard.iter().map(|(_, entry)| entry);
         let own = entries.filter(|entry| entry.belongs_to(runtime));
         wakers.extend(own.map(|entry| entry.waker.clone()));
@@ -127,11 +135,16 @@ pub(crate) fn wakers(runtime: &Shared) -> Vec<Waker> {
     wakers
 }
 
+/// The wakers of all tasks in a shard.
+pub(super) fn wakers_in(shard: &Shard) -> Vec<Waker> {
+    shard.lock().iter().map(|(_, entry)| entry.waker.clone()).collect()
+}
+
 /// Asks all closures of a runtime to end: those that run unwind at their next fork.
 pub(crate) fn abort_closures(runtime: &Shared) {
-    for shard in 0..SHARDS {
-        for (_, entry) in lock(shard).iter() {
-            if entry.belongs_to(runtime) && entry.meta().kind != Kind::Future {
+    for shard in &REGISTRY {
+        for (_, entry) in shard.lock().iter() {
+            if entry.belongs_to(runtime) && !entry.meta().kind.is_future() {
                 entry.meta().mark_aborted();
             }
         }

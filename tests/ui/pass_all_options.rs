@@ -7,6 +7,7 @@
     heartbeat_us = 1_000,
     thread_name = "all-options",
     thread_stack_size = 2_097_152,
+    start_paused = false,
     crate = "::beat"
 )]
 async fn main() {

@@ -9,6 +9,10 @@
 
 use std::process::ExitCode;
 
+/// Programs, rounds and the like: what the benches of `beat` itself use too.
+#[cfg(target_os = "linux")]
+#[path = "../../../benches/common/mod.rs"]
+mod common;
 #[cfg(target_os = "linux")]
 mod suite;
 
@@ -21,7 +25,23 @@ type Suite = (&'static str, &'static str, fn(lexopt::Parser) -> Result<(), Failu
 /// The suites in the order of `--help`.
 #[cfg(target_os = "linux")]
 const SUITES: &[Suite] = &[
+    ("fork", "fork-join programs, on Beat, rayon, chili and others", suite::fork::run),
+    ("async", "tasks, on Beat, tokio, async-executor and futures", suite::tasks::run),
+    (
+        "mixed",
+        "light requests beside closures, on Beat and on tokio with all that stands beside it",
+        suite::mixed::run,
+    ),
+    ("idle", "nothing to do, and a short region now and then, on Beat, rayon and chili", suite::idle::run),
+    ("http", "an HTTP server on loopback, on Beat, tokio and smol", suite::http::run),
+    ("scale", "the others by number of workers", suite::scale::run),
+    (
+        "pressure",
+        "thumbnails under a memory limit, offered four times what they can do",
+        suite::pressure::run,
+    ),
     ("search", "light requests beside searches that fill the workers", suite::search::run),
+    ("serve", "requests a second of `beat::serve` and of `axum::serve`", suite::serve::run),
     ("stalls", "timers and sockets beside polls that do not yield", suite::stalls::run),
 ];
 
@@ -49,6 +69,10 @@ fn run() -> Result<(), Failure> {
         }
         Some(other) => return Err(other.unexpected().into()),
     };
+    #[cfg(target_os = "linux")]
+    if suite == suite::http::LOAD {
+        return suite::http::load(parser);
+    }
     match SUITES.iter().find(|(name, ..)| suite == *name) {
         Some((_, _, run)) => run(parser),
         None if SUITES.is_empty() => Err("the suites need Linux".into()),

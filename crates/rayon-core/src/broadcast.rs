@@ -69,7 +69,7 @@ where
     OP: Fn(BroadcastContext<'_>) -> R + Sync,
     R: Send,
 {
-    let n = __rayon::workers(pool);
+    let n = pool.current_num_threads();
     let slots: Vec<Mutex<Option<R>>> = (0..n).map(|_| Mutex::new(None)).collect();
     let run = |index: usize| {
         let result = op(BroadcastContext::new(index, n));
@@ -109,7 +109,7 @@ pub(crate) fn spawn_broadcast_in<OP>(op: OP, pool: &Handle)
 where
     OP: Fn(BroadcastContext<'_>) + Send + Sync + 'static,
 {
-    let n = __rayon::workers(pool);
+    let n = pool.current_num_threads();
     let op = Arc::new(op);
     for index in 0..n {
         let (op, alive) = (Arc::clone(&op), Use::of(pool));

@@ -84,5 +84,5 @@ pub fn max_num_threads() -> usize {
 /// assert_eq!(pool.install(rayon_core::current_num_threads), 3);
 /// ```
 pub fn current_num_threads() -> usize {
-    beat::__rayon::workers_here().unwrap_or_else(|| beat::__rayon::workers(&pool::current()))
+    beat::__rayon::workers_here().unwrap_or_else(|| pool::current().current_num_threads())
 }

@@ -63,7 +63,7 @@ impl ThreadPool {
     /// How many threads of the pool run jobs at a time.
     #[inline]
     pub fn current_num_threads(&self) -> usize {
-        __rayon::workers(&self.handle)
+        &self.handle.current_num_threads()
     }
 
     /// The index of this thread, if it belongs to the pool; see [`current_thread_index`].

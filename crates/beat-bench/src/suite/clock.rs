@@ -13,6 +13,21 @@ use std::time::Duration;
 pub(crate) struct CpuClock(libc::clockid_t);
 
 impl CpuClock {
+    /// This process's; it is exact, for the kernel brings a thread's own time up to date when asked.
+    pub(crate) fn own() -> Self {
+        Self(libc::CLOCK_PROCESS_CPUTIME_ID)
+    }
+
+    /// The calling thread's.
+    pub(crate) fn of_this_thread() -> Self {
+        Self(libc::CLOCK_THREAD_CPUTIME_ID)
+    }
+
+    /// As [`read`](Self::read), of a clock that is always there.
+    pub(crate) fn elapsed(self) -> Duration {
+        self.read().expect("a process can read its own clocks")
+    }
+
     pub(crate) fn of(pid: u32) -> io::Result<Self> {
         let mut clock = 0;
         let pid = libc::pid_t::try_from(pid).map_err(io::Error::other)?;

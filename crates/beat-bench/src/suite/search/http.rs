@@ -45,7 +45,7 @@ pub(super) fn search_target(regex: &str) -> String {
 /// # Errors
 ///
 /// If the answer is not a 200 with a stated length.
-pub(super) fn complete_answer(bytes: &[u8]) -> io::Result<Option<usize>> {
+pub(in crate::suite) fn complete_answer(bytes: &[u8]) -> io::Result<Option<usize>> {
     let Some(head_len) = bytes.windows(4).position(|end| end == b"\r\n\r\n") else {
         return Ok(None);
     };

@@ -36,7 +36,7 @@ pub(super) struct Light {
 }
 
 /// An empty histogram from 1 ns to a minute, to three digits.
-pub(super) fn histogram() -> Histogram<u64> {
+pub(in crate::suite) fn histogram() -> Histogram<u64> {
     Histogram::new_with_bounds(1, 60_000_000_000, 3).expect("the bounds are in order")
 }
 
@@ -93,7 +93,7 @@ impl Generator {
                 sent += 1;
             }
             let next = if sent < requests { due(sent) } else { given_up };
-            wait(&self.connections, next)?;
+            wait(self.connections.iter().map(|connection| &connection.stream), next)?;
             for connection in &mut self.connections {
                 answered += connection.receive(&mut light.latencies)?;
             }
@@ -103,10 +103,12 @@ impl Generator {
     }
 }
 
-/// Sleeps until an answer comes, or until `deadline`.
-fn wait(connections: &[Connection], deadline: Instant) -> io::Result<()> {
-    let mut fds: Vec<PollFd<'_>> =
-        connections.iter().map(|connection| PollFd::new(&connection.stream, PollFlags::IN)).collect();
+/// Sleeps until one of the streams can be read, or until `deadline`.
+pub(in crate::suite) fn wait<'a>(
+    streams: impl Iterator<Item = &'a TcpStream>,
+    deadline: Instant,
+) -> io::Result<()> {
+    let mut fds: Vec<PollFd<'_>> = streams.map(|stream| PollFd::new(stream, PollFlags::IN)).collect();
     let left = deadline.saturating_duration_since(Instant::now());
     let left = Timespec { tv_sec: left.as_secs() as i64, tv_nsec: left.subsec_nanos().into() };
     match poll(&mut fds, Some(&left)) {

@@ -8,15 +8,15 @@
 mod dropped;
 pub(crate) mod floor;
 mod heavy;
-mod http;
-mod light;
+pub(super) mod http;
+pub(super) mod light;
 mod options;
 mod report;
 mod round;
 mod server;
 
-use super::machine;
 use crate::Failure;
+use crate::common::machine;
 use dropped::Dropped;
 use floor::Floor;
 use round::Round;

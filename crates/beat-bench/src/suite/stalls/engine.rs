@@ -6,17 +6,20 @@ use std::io;
 
 /// What runs the tasks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Engine {
+pub(in crate::suite) enum Engine {
     Beat,
     Tokio,
 }
 
 impl Engine {
-    pub(super) const ALL: [Self; 2] = [Self::Beat, Self::Tokio];
+    pub(in crate::suite) const ALL: [Self; 2] = [Self::Beat, Self::Tokio];
 
-    pub(super) fn start(self, workers: usize) -> io::Result<Runtime> {
+    pub(in crate::suite) fn start(self, workers: usize) -> io::Result<Runtime> {
         match self {
-            Self::Beat => beat::Runtime::builder().worker_threads(workers).build().map(Runtime::Beat),
+            // What a suite gives to `tokio::spawn` it does to measure just that.
+            Self::Beat => {
+                beat::Runtime::builder().worker_threads(workers).warnings(false).build().map(Runtime::Beat)
+            }
             Self::Tokio => tokio::runtime::Builder::new_multi_thread()
                 .worker_threads(workers)
                 .enable_all()
@@ -37,20 +40,20 @@ impl fmt::Display for Engine {
 
 /// A runtime of either kind; dropping it shuts it down.
 #[derive(Debug)]
-pub(super) enum Runtime {
+pub(in crate::suite) enum Runtime {
     Beat(beat::Runtime),
     Tokio(tokio::runtime::Runtime),
 }
 
 impl Runtime {
-    pub(super) fn spawn(&self, future: impl Future<Output = ()> + Send + 'static) {
+    pub(in crate::suite) fn spawn(&self, future: impl Future<Output = ()> + Send + 'static) {
         match self {
             Self::Beat(runtime) => drop(runtime.spawn(future)),
             Self::Tokio(runtime) => drop(runtime.spawn(future)),
         }
     }
 
-    pub(super) fn block_on<F: Future>(&self, future: F) -> F::Output {
+    pub(in crate::suite) fn block_on<F: Future>(&self, future: F) -> F::Output {
         match self {
             Self::Beat(runtime) => runtime.block_on(future),
             Self::Tokio(runtime) => runtime.block_on(future),

@@ -5,9 +5,9 @@
 //! is an error. A [probe](super::search::floor) watches the machine, the [neighbours] are counted, and what was
 //! disturbed is measured again, a few times; the figures say by how much it was.
 
-mod engine;
+pub(super) mod engine;
 mod event;
-mod neighbours;
+pub(super) mod neighbours;
 mod spinners;
 
 use std::time::Duration;
@@ -15,9 +15,9 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 use lexopt::prelude::*;
 
-use super::machine;
 use super::search::floor::Floor;
 use crate::Failure;
+use crate::common::machine;
 use engine::Engine;
 use event::Event;
 use neighbours::Neighbours;

@@ -7,7 +7,7 @@ use crate::suite::clock::{CpuClock, machine_busy};
 
 /// A span of time in which others may compute.
 #[derive(Debug)]
-pub(super) struct Neighbours {
+pub(in crate::suite) struct Neighbours {
     began: Instant,
     busy: Duration,
     own: Duration,
@@ -15,17 +15,17 @@ pub(super) struct Neighbours {
 
 impl Neighbours {
     /// The span begins.
-    pub(super) fn watch() -> io::Result<Self> {
+    pub(in crate::suite) fn watch() -> io::Result<Self> {
         Ok(Self { began: Instant::now(), busy: machine_busy()?, own: own()? })
     }
 
     /// How many cores others have used since, to some hundredths a second.
-    pub(super) fn cores(&self) -> io::Result<f64> {
+    pub(in crate::suite) fn cores(&self) -> io::Result<f64> {
         let others = (machine_busy()? - self.busy).saturating_sub(own()? - self.own);
         Ok(others.as_secs_f64() / self.began.elapsed().as_secs_f64())
     }
 }
 
 fn own() -> io::Result<Duration> {
-    CpuClock::of(std::process::id())?.read()
+    CpuClock::own().read()
 }

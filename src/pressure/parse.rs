@@ -1,0 +1,207 @@
+//! What the kernel's files say: text in, values out, `None` for anything that is not what it should be.
+//!
+//! Nothing in here opens a file, so that a fuzzer can feed it (`fuzz/`, which includes this very file).
+//! Formats: cgroups(7), proc_pid_mountinfo(5), the kernel's `cgroup-v2.rst` and `cgroup-v1/memory.rst`.
+
+/// A limit of at least this many bytes is none: version 1 says "unlimited" by the largest multiple of a page.
+const UNLIMITED: u64 = 1 << 62;
+
+/// A limit file: `None` for garbage, `Some(None)` for "no limit".
+pub(crate) fn limit(text: &str) -> Option<Option<u64>> {
+    let text = text.trim();
+    if text == "max" {
+        return Some(None);
+    }
+    let bytes: u64 = text.parse().ok()?;
+    Some((bytes < UNLIMITED).then_some(bytes))
+}
+
+/// A file that holds one number.
+pub(crate) fn number(text: &str) -> Option<u64> {
+    text.trim().parse().ok()
+}
+
+/// The value of `key` in lines of `key value`, as in `memory.stat`; also of `key: value kB`, in bytes, as in
+/// `/proc/meminfo`.
+pub(crate) fn keyed(text: &str, key: &str) -> Option<u64> {
+    text.lines().find_map(|line| {
+        let mut words = line.split_ascii_whitespace();
+        let name = words.next()?;
+        if name.strip_suffix(':').unwrap_or(name) != key {
+            return None;
+        }
+        let value: u64 = words.next()?.parse().ok()?;
+        match words.next() {
+            Some("kB") => value.checked_mul(1024),
+            _ => Some(value),
+        }
+    })
+}
+
+/// Where a process stands, from `/proc/self/cgroup`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Membership {
+    /// The path in the tree of version 2.
+    pub(crate) v2: Option<String>,
+    /// The path in version 1's tree of the memory controller.
+    pub(crate) v1_memory: Option<String>,
+}
+
+/// Reads `/proc/self/cgroup`; lines that are not understood are left out.
+pub(crate) fn membership(text: &str) -> Membership {
+    let mut found = Membership::default();
+    for line in text.lines() {
+        let mut fields = line.splitn(3, ':');
+        let (Some(id), Some(controllers), Some(path)) = (fields.next(), fields.next(), fields.next()) else {
+            continue;
+        };
+        if !path.starts_with('/') {
+            continue;
+        }
+        // A group that was removed while the process is in it.
+        let path = path.strip_suffix(" (deleted)").unwrap_or(path);
+        if id == "0" && controllers.is_empty() {
+            found.v2 = Some(path.into());
+        } else if controllers.split(',').any(|controller| controller == "memory") {
+            found.v1_memory = Some(path.into());
+        }
+    }
+    found
+}
+
+/// Where a tree of groups is mounted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Mount {
+    /// Which group of the tree the mount point shows: not `/` in a container that sees its own part only.
+    pub(crate) root: String,
+    pub(crate) point: String,
+}
+
+/// The mounts of both versions, from `/proc/self/mountinfo`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Mounts {
+    pub(crate) v2: Option<Mount>,
+    pub(crate) v1_memory: Option<Mount>,
+}
+
+/// Reads `/proc/self/mountinfo`; of several mounts of one tree the first counts.
+pub(crate) fn mounts(text: &str) -> Mounts {
+    let mut found = Mounts::default();
+    for line in text.lines() {
+        // ID, parent, device, root, mount point, options, any number of tags, "-", type, source, super options.
+        let Some((place, kind)) = line.split_once(" - ") else { continue };
+        let mut place = place.split(' ').skip(3);
+        let (Some(root), Some(point)) = (place.next(), place.next()) else { continue };
+        let mut kind = kind.split(' ');
+        let filesystem = kind.next();
+        let options = kind.nth(1).unwrap_or_default();
+        let slot = match filesystem {
+            Some("cgroup2") => &mut found.v2,
+            Some("cgroup") if options.split(',').any(|option| option == "memory") => &mut found.v1_memory,
+            _ => continue,
+        };
+        if slot.is_none() {
+            *slot = Some(Mount { root: unescape(root), point: unescape(point) });
+        }
+    }
+    found
+}
+
+/// mountinfo writes space, tab, newline and backslash as a backslash and three octal digits.
+fn unescape(text: &str) -> String {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((&first, tail)) = rest.split_first() {
+        let octal = match tail {
+            [a @ b'0'..=b'3', b @ b'0'..=b'7', c @ b'0'..=b'7', ..] if first == b'\\' => {
+                Some((a - b'0') << 6 | (b - b'0') << 3 | (c - b'0'))
+            }
+            _ => None,
+        };
+        bytes.push(octal.unwrap_or(first));
+        rest = if octal.is_some() { &tail[3..] } else { tail };
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// The directories below a mount point that a group's limits come from: its own first, then its ancestors', the
+/// mount point itself last (as ""). A group that the mount does not show is taken to be the mount point.
+pub(crate) fn ancestry(group: &str, mount_root: &str) -> Vec<String> {
+    let below = match group.strip_prefix(mount_root.trim_end_matches('/')) {
+        Some(below) if below.is_empty() || below.starts_with('/') => below,
+        _ => "",
+    };
+    let parts: Vec<&str> = below.split('/').filter(|part| !part.is_empty()).collect();
+    if parts.contains(&"..") {
+        // Seen from inside a namespace whose root it lies outside of.
+        return vec![String::new()];
+    }
+    (0..=parts.len()).rev().map(|n| parts[..n].join("/")).collect()
+}
+
+/// Whether procfs may be given this as a file of pressure: it slices a line without asking for its length.
+pub(crate) fn is_like_pressure(text: &str) -> bool {
+    let mut lines = text.lines();
+    let starts = |line: Option<&str>, word: &str| line.is_some_and(|line| line.starts_with(word));
+    starts(lines.next(), "some ") && starts(lines.next(), "full ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn limits_are_numbers_or_none() {
+        assert_eq!(limit("536870912\n"), Some(Some(536_870_912)));
+        assert_eq!(limit("max\n"), Some(None));
+        assert_eq!(limit("9223372036854771712\n"), Some(None));
+        for garbage in ["", "-1", "lots", "1 2", "\0"] {
+            assert_eq!(limit(garbage), None, "{garbage:?}");
+        }
+    }
+
+    #[test]
+    fn keys_are_whole_words() {
+        let stat = "cache 1\ntotal_inactive_file 5\ninactive_file 7\n";
+        assert_eq!(keyed(stat, "inactive_file"), Some(7));
+        assert_eq!(keyed(stat, "file"), None);
+        assert_eq!(keyed("MemAvailable:     100 kB\n", "MemAvailable"), Some(102_400));
+        assert_eq!(keyed("MemAvailable: 18446744073709551615 kB", "MemAvailable"), None);
+    }
+
+    #[test]
+    fn a_hybrid_membership_has_both_paths() {
+        let text = "9:name=systemd:/\n4:memory:/a/b:c\n3:cpu,cpuacct:/x\n0::/d (deleted)\n";
+        let found = membership(text);
+        assert_eq!(found, Membership { v2: Some("/d".into()), v1_memory: Some("/a/b:c".into()) });
+        assert_eq!(membership("garbage\n:::\n1:memory:relative\n"), Membership::default());
+    }
+
+    #[test]
+    fn mounts_are_found_by_type_and_controller() {
+        let text = "32 31 0:29 / /sys/fs/cgroup/cpu rw - cgroup cgroup rw,cpu\n\
+                    35 31 0:32 /docker/1 /sys/fs/cgroup/my\\040memory rw shared:1 - cgroup cgroup rw,memory\n\
+                    41 31 0:38 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n";
+        let found = mounts(text);
+        let v1 = found.v1_memory.unwrap();
+        assert_eq!((v1.root.as_str(), v1.point.as_str()), ("/docker/1", "/sys/fs/cgroup/my memory"));
+        assert_eq!(found.v2.unwrap().point, "/sys/fs/cgroup/unified");
+    }
+
+    #[test]
+    fn an_ancestry_goes_from_the_group_to_the_mount_point() {
+        assert_eq!(ancestry("/a/b", "/"), ["a/b", "a", ""]);
+        assert_eq!(ancestry("/", "/"), [""]);
+        assert_eq!(ancestry("/docker/1/x", "/docker/1"), ["x", ""]);
+        // A namespace of its own, or a mount of something else.
+        assert_eq!(ancestry("/../other", "/"), [""]);
+        assert_eq!(ancestry("/docker/12", "/docker/1"), [""]);
+    }
+
+    #[test]
+    fn a_short_line_is_no_pressure() {
+        assert!(!is_like_pressure("some"));
+        assert!(!is_like_pressure("some avg10=0.00\nfull"));
+        assert!(is_like_pressure("some avg10=0.00\nfull \n"));
+    }
+}
