@@ -359,6 +359,48 @@ fn connections_are_not_accepted_at_a_high_level() {
     drop(minimum);
 }
 
+/// A listener at which nobody ever arrives.
+#[cfg(feature = "axum")]
+struct Asked(Arc<AtomicUsize>);
+
+#[cfg(feature = "axum")]
+impl beat::serve::Listener for Asked {
+    type Io = tokio::io::DuplexStream;
+    type Handshake = std::future::Ready<io::Result<tokio::io::DuplexStream>>;
+    type Addr = ();
+
+    async fn accept(&mut self) -> io::Result<(Self::Handshake, ())> {
+        self.0.fetch_add(1, SeqCst);
+        std::future::pending().await
+    }
+
+    fn local_addr(&self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(feature = "axum")]
+#[test]
+fn a_server_that_is_told_to_accepts_nobody_at_a_high_level() {
+    let world = World::new(100);
+    let handle = world.handle();
+    let minimum = handle.admit().memory(1).try_permit().unwrap();
+    world.set(900, Level::High);
+    let asked = Arc::new(AtomicUsize::new(0));
+    let server = beat::serve(Asked(Arc::clone(&asked)), axum::Router::new()).hold_back_under_pressure();
+    let server = world.runtime.spawn(server.into_future());
+    // Everything that was spawned has been polled when nothing is queued and nobody polls.
+    world.until(|| {
+        let metrics = handle.metrics();
+        metrics.tasks_queued == 0 && metrics.idle_workers == metrics.workers
+    });
+    assert_eq!(asked.load(SeqCst), 0);
+    world.used.0.store(100, SeqCst);
+    world.until(|| asked.load(SeqCst) == 1);
+    server.abort();
+    drop(minimum);
+}
+
 #[test]
 fn work_without_an_estimate_is_counted_while_memory_is_short() {
     let world = World::new(800);

@@ -74,7 +74,7 @@ impl<S: Stream> std::fmt::Debug for AdmittedStream<S> {
 /// the guaranteed minimum. For the accept loops of servers; one load while memory is plentiful.
 ///
 /// Connections that nobody accepts wait in the kernel's backlog, and hold no memory of the process.
-/// `beat::serve` does not do so by itself: a health check that comes on a connection of its own would wait too.
+/// `beat::serve` does so if asked to (`Serve::hold_back_under_pressure`).
 ///
 /// ```
 /// # #[cfg(feature = "tokio")]

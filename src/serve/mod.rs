@@ -34,6 +34,7 @@ pub use service::{Cloned, Made, ServiceFor};
 #[cfg(feature = "tls")]
 pub use tls::TlsListener;
 
+use crate::admission::accept_permitted;
 use crate::hyper::BeatExecutor;
 use connection::Connection;
 
@@ -103,6 +104,7 @@ where
         http,
         handshake_timeout: HANDSHAKE_TIMEOUT,
         max_connections: None,
+        holds_back: false,
         _kind: PhantomData,
     }
 }
@@ -116,6 +118,7 @@ pub struct Serve<L, M, K, F = Pending<()>> {
     http: Builder<BeatExecutor>,
     handshake_timeout: Duration,
     max_connections: Option<usize>,
+    holds_back: bool,
     _kind: PhantomData<fn() -> K>,
 }
 
@@ -149,6 +152,7 @@ impl<L, M, K, F> Serve<L, M, K, F> {
             http: self.http,
             handshake_timeout: self.handshake_timeout,
             max_connections: self.max_connections,
+            holds_back: self.holds_back,
             _kind: PhantomData,
         }
     }
@@ -162,6 +166,27 @@ impl<L, M, K, F> Serve<L, M, K, F> {
     pub fn max_connections(mut self, connections: usize) -> Self {
         assert!(connections > 0, "a server with room for no connection serves nobody: allow 1 or more");
         self.max_connections = Some(connections);
+        self
+    }
+
+    /// Accepts no connection while memory pressure is high ([`accept_permitted`](crate::admission::accept_permitted)):
+    /// new ones wait in the system's queue, where they hold no memory of the process. Those that are open go on.
+    ///
+    /// Off by default: a health check that comes on a connection of its own waits too. To answer it, and others with
+    /// 503, leave this off and use the `AdmissionLayer` of the feature `tower`.
+    ///
+    /// ```
+    /// # #[beat::main]
+    /// # async fn main() -> std::io::Result<()> {
+    /// # let router = axum::Router::<()>::new();
+    /// let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+    /// let server = beat::serve(listener, router).hold_back_under_pressure();
+    /// # drop(server);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn hold_back_under_pressure(mut self) -> Self {
+        self.holds_back = true;
         self
     }
 
@@ -202,6 +227,7 @@ impl<L: fmt::Debug, M, K, F> fmt::Debug for Serve<L, M, K, F> {
             .field("listener", &self.listener)
             .field("max_connections", &self.max_connections)
             .field("handshake_timeout", &self.handshake_timeout)
+            .field("holds_back", &self.holds_back)
             .finish_non_exhaustive()
     }
 }
@@ -238,7 +264,7 @@ where
     /// Accepts until the signal; returns what tells the open connections of it.
     async fn accept_loop(mut self) -> watch::Sender<bool> {
         let stop = watch::Sender::new(false);
-        let gate = Gate::new(self.max_connections);
+        let gate = Gate::new(self.max_connections, self.holds_back);
         let http = Arc::new(self.http);
         let mut signal = pin!(self.signal);
         loop {
@@ -268,6 +294,8 @@ where
 #[derive(Debug)]
 struct Gate {
     connections: Option<Arc<Semaphore>>,
+    /// Nobody is let in while memory pressure is high.
+    holds_back: bool,
 }
 
 /// The right to be open; given back when the connection has ended.
@@ -277,9 +305,9 @@ struct Pass {
 }
 
 impl Gate {
-    fn new(max_connections: Option<usize>) -> Self {
+    fn new(max_connections: Option<usize>, holds_back: bool) -> Self {
         let semaphore = |n: usize| Arc::new(Semaphore::new(n.min(Semaphore::MAX_PERMITS)));
-        Self { connections: max_connections.map(semaphore) }
+        Self { connections: max_connections.map(semaphore), holds_back }
     }
 
     async fn pass(&self) -> Pass {
@@ -288,6 +316,9 @@ impl Gate {
             Some(connections) => Arc::clone(connections).acquire_owned().await.ok(),
             None => None,
         };
+        if self.holds_back {
+            accept_permitted().await;
+        }
         Pass { _connection: connection }
     }
 }
