@@ -226,7 +226,7 @@ fn the_index_of_a_thread_is_below_the_number_of_workers() {
             .collect();
         for task in tasks {
             let (index, count) = runtime.block_on(task).unwrap();
-            // The duty thread, which runs tasks while all workers compute, has none.
+            // There is none if all are taken, by threads that have asked and do not get on.
             assert!(index.is_none_or(|index| index < workers));
             assert_eq!(count, workers);
         }
@@ -235,5 +235,47 @@ fn the_index_of_a_thread_is_below_the_number_of_workers() {
         let handle = runtime.handle();
         assert_eq!(other.install(|| handle.current_thread_index()), None);
         assert_eq!(other.install(|| other.current_thread_index()), Some(0));
+    });
+}
+
+/// Whoever has asked for its index keeps its processor for as long as the poll lasts, and no longer.
+#[test]
+fn an_index_is_given_up_at_the_end_of_a_poll() {
+    within(Duration::from_secs(60), || {
+        let runtime = runtime(1);
+        let (sender, receiver) = std::sync::mpsc::channel();
+        let tasks = runtime.block_on(runtime.spawn(async move {
+            // Both wait until this poll is over. The first blocks its thread, which must lose its processor then.
+            let blocked = beat::spawn(async move { receiver.recv() });
+            let closure = beat::spawn_blocking_parallel(move || sender.send(()));
+            assert_eq!(beat::current_thread_index(), Some(0));
+            (blocked, closure)
+        }));
+        let (blocked, closure) = tasks.unwrap();
+        assert_eq!(runtime.block_on(blocked).unwrap(), Ok(()));
+        assert_eq!(runtime.block_on(closure).unwrap(), Ok(()));
+    });
+}
+
+/// A thread that runs tasks while all workers compute takes over a processor, and serves with it from then on.
+#[test]
+fn a_task_beside_workers_that_compute_has_an_index_too() {
+    within(Duration::from_secs(60), || {
+        let runtime = runtime(1);
+        let (begun, go_on) = (Latch::new(), Arc::new(AtomicBool::new(false)));
+        let busy = runtime.spawn_blocking_parallel({
+            let (begun, go_on) = (begun.clone(), Arc::clone(&go_on));
+            move || {
+                begun.set();
+                while !go_on.load(SeqCst) {
+                    std::hint::spin_loop();
+                }
+            }
+        });
+        begun.wait();
+        assert_eq!(runtime.block_on(runtime.spawn(async { beat::current_thread_index() })).unwrap(), Some(0));
+        // Its processor is of use again: a closure begins while the other one still computes.
+        runtime.block_on(runtime.spawn_blocking_parallel(move || go_on.store(true, SeqCst))).unwrap();
+        runtime.block_on(busy).unwrap();
     });
 }

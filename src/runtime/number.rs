@@ -28,7 +28,11 @@ fn find_number(local: &Local) -> Option<ProcessorId> {
         return None;
     }
     let shared = &*local.shared;
-    if let Some(p) = shared.processors.claim(local.seat()).or_else(|| take_number(local)) {
+    // With a processor it is no thread on duty, which would sleep on it.
+    if shared.resign_duty(&local.remote) {
+        shared.cover();
+    }
+    if let Some(p) = take_number(local) {
         return Some(p);
     }
     struct Waiting<'a>(&'a Shared);
@@ -43,7 +47,7 @@ fn find_number(local: &Local) -> Option<ProcessorId> {
     shared.watchdog.ensure(shared);
     let deadline = Instant::now() + PATIENCE;
     for look in 0.. {
-        if let Some(p) = shared.processors.claim(local.seat()).or_else(|| take_number(local)) {
+        if let Some(p) = take_number(local) {
             return Some(p);
         }
         if look < LOOKS {
@@ -57,11 +61,8 @@ fn find_number(local: &Local) -> Option<ProcessorId> {
     None
 }
 
-/// Takes the processor of a thread that has not asked for its number.
+/// Numbers 1.
 fn take_number(local: &Local) -> Option<ProcessorId> {
-    let shared = &*local.shared;
-    if shared.resign_duty(&local.remote) {
-        shared.cover();
-    }
-    local.find_peer(|peer| shared.processors.take_over(&peer.seat, local.seat()))
+    let (processors, seat) = (&local.shared.processors, local.seat());
+    processors.claim(seat).or_else(|| local.find_peer(|peer| processors.take_over(&peer.seat, seat)))
 }

@@ -78,7 +78,7 @@ where
     let run = &run;
     __rayon::in_place_scope(pool, |scope| {
         // The caller's own part runs here: it would wait for another thread to do it.
-        let own = __rayon::is_worker_of(pool).then(__rayon::number).flatten();
+        let own = __rayon::is_worker_of(pool).then(beat::current_thread_index).flatten();
         __rayon::scope_broadcast_except(scope, own, move |_, index, _| run(index));
         own.inspect(|&index| run(index));
     });

@@ -77,7 +77,7 @@ thread_local! {
 impl Handlers {
     fn on_start(&self) {
         // Threads of the runtime that never run jobs have no number.
-        let index = __rayon::number();
+        let index = beat::current_thread_index();
         STARTED.set(index);
         self.call(self.start.as_deref(), index);
     }

@@ -63,7 +63,7 @@ impl ThreadPool {
     /// How many threads of the pool run jobs at a time.
     #[inline]
     pub fn current_num_threads(&self) -> usize {
-        &self.handle.current_num_threads()
+        self.handle.current_num_threads()
     }
 
     /// The index of this thread, if it belongs to the pool; see [`current_thread_index`].
@@ -177,7 +177,7 @@ impl fmt::Debug for ThreadPool {
 /// ```
 #[inline]
 pub fn current_thread_index() -> Option<usize> {
-    __rayon::number()
+    beat::current_thread_index()
 }
 
 /// Whether this thread has forked halves that nobody has begun, or jobs were spawned that nobody has; `None` on a
