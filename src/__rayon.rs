@@ -20,7 +20,7 @@ use crate::rest::{Counted, Unit};
 use crate::runtime::{Builder, Handle, PoolSettings, Runtime, Starting, context, global};
 use crate::scheduler::Shared;
 use crate::scope::{self, Scope, ScopeFifo};
-use crate::task::{self, Kind};
+use crate::task;
 use crate::user_code;
 use crate::worker;
 
@@ -123,21 +123,21 @@ where
 
 /// Spawns a closure. Nobody waits for it.
 pub fn spawn<F: FnOnce() + Send + 'static>(handle: &Handle, f: F) {
-    spawn_as(handle, Kind::Closure, f);
+    drop(task::spawn_closure(&handle.shared, placed(f), Location::caller()));
 }
 
 /// Spawns a closure that runs on processor `p`.
 pub fn spawn_on<F: FnOnce() + Send + 'static>(handle: &Handle, p: usize, f: F) {
-    spawn_as(handle, Kind::Addressed(p as ProcessorId), f);
+    drop(task::spawn_closure_on(&handle.shared, p as ProcessorId, placed(f), Location::caller()));
 }
 
-fn spawn_as<F: FnOnce() + Send + 'static>(handle: &Handle, kind: Kind, f: F) {
+/// `f`, which says what code it is: all of these are spawned at one place.
+fn placed<F: FnOnce() + Send + 'static>(f: F) -> impl FnOnce() + Send + 'static {
     let place = std::any::type_name::<F>().as_ptr() as usize;
-    let f = move || {
+    move || {
         with_worker(|local| local.set_place(place));
         f();
-    };
-    drop(task::spawn_closure_as(&handle.shared, kind, f, Location::caller()));
+    }
 }
 
 pub fn in_place_scope<'scope, R>(handle: &Handle, op: impl FnOnce(&Scope<'scope>) -> R) -> R {

@@ -81,7 +81,7 @@ impl OpenScope {
         let away = AddressedJob { scope: Arc::clone(self), job: Some(job), shared: Arc::clone(&shared) };
         let site = std::panic::Location::caller();
         // Dropped unrun by a shutdown, it comes back all the same.
-        drop(task::spawn_closure_as(&shared, task::Kind::Addressed(p), move || away.run(), site));
+        drop(task::spawn_closure_on(&shared, p, move || away.run(), site));
     }
 
     /// Runs a job, or drops it if it is cancelled. Its panic is kept for the owner.

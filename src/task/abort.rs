@@ -4,7 +4,6 @@ use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::ptr::NonNull;
-use std::sync::atomic::Ordering::Acquire;
 use std::task::{Context, Poll, Waker};
 
 use super::{Id, JoinError, JoinHandle, Meta, registry};
@@ -53,8 +52,7 @@ impl AbortHandle {
 
     /// Whether the task has ended, one way or the other.
     pub fn is_finished(&self) -> bool {
-        // Acquire pairs with the drop of the future: what it did is seen.
-        self.task.as_ref().is_none_or(|task| task.meta().done.load(Acquire))
+        self.task.as_ref().is_none_or(|task| task.meta().is_done())
     }
 
     /// The task's number.

@@ -31,7 +31,7 @@
 //! | `key` | `spawn`, before the task can be seen by others | abort; drop of the future |
 //! | `aborted` | anyone (`abort`) | the poll; forks of the closure |
 //! | `admitted` | `spawn` inside an admitted task; the first poll of one | its own code, halves included |
-//! | `dropped`, `done` | before and after the future's destructor | that itself; `AbortHandle::is_finished` |
+//! | `end` | before and after the future's destructor | that itself; `AbortHandle::is_finished` |
 //!
 //! *Runtime*: the runtime of a task may be dereferenced while the future exists, and no longer. Every task whose future
 //! exists stands in the [`registry`], and a runtime's memory is not freed before the registry holds none of
@@ -81,7 +81,7 @@ use std::pin::Pin;
 use std::ptr::{self, NonNull};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
-use std::sync::atomic::{AtomicBool, AtomicU32};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32};
 use std::task::{Context, Poll};
 
 use async_task::{ScheduleInfo, WithInfo};
@@ -103,13 +103,11 @@ type Output<T> = Contained<Result<T, JoinError>>;
 
 /// Where a task is queued when it is ready.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kind {
+enum Kind {
     /// A future: a thread's own queue, or the injector.
     Future,
     /// A CPU-bound closure: the queue of closures.
     Closure,
-    /// The same for one processor: its queue.
-    Addressed(ProcessorId),
     /// A closure that may block: a thread of the blocking pool.
     Blocking,
     /// A future that stays on its thread: the queue of its [`LocalSet`].
@@ -141,9 +139,20 @@ pub(crate) struct Meta {
     aborted: AtomicBool,
     /// What it spawns is never held back ([`admission`](crate::admission)).
     admitted: AtomicBool,
-    dropped: AtomicBool,
-    done: AtomicBool,
+    /// How far the future's destructor is: [`ALIVE`], [`DROPPING`] or [`DONE`]. One byte, and not two flags: the
+    /// header has no room for more.
+    end: AtomicU8,
 }
+
+/// The future exists.
+const ALIVE: u8 = 0;
+/// Its destructor runs, or has panicked: it is not to be run again.
+const DROPPING: u8 = 1;
+/// The destructor has run.
+const DONE: u8 = 2;
+
+/// Every task has one.
+const _: () = assert!(size_of::<Meta>() == 32);
 
 // SAFETY: `home` points to a `Shared` or an `Inbox`, both `Sync`, and is used under *Runtime* or *Set*; the rest is
 // atomic or constant.
@@ -165,8 +174,7 @@ impl Meta {
             kind,
             aborted: AtomicBool::new(false),
             admitted: AtomicBool::new(is_inside()),
-            dropped: AtomicBool::new(false),
-            done: AtomicBool::new(false),
+            end: AtomicU8::new(ALIVE),
         }
     }
 
@@ -203,6 +211,12 @@ impl Meta {
     pub(crate) fn is_aborted(&self) -> bool {
         // Acquire pairs with `abort`: what the aborter did before is seen.
         self.aborted.load(Acquire)
+    }
+
+    /// Whether the future has been dropped, and its destructor has run.
+    fn is_done(&self) -> bool {
+        // Acquire pairs with `TaskFuture::drop_future`: what the future did is seen.
+        self.end.load(Acquire) == DONE
     }
 
     fn mark_aborted(&self) {
@@ -298,18 +312,18 @@ impl<F> TaskFuture<F> {
     /// Drops the user's future, once. A panic of its destructor is handed to the caller.
     fn drop_future(&mut self) -> Result<(), Box<dyn std::any::Any + Send>> {
         // Relaxed: only the owner of the future comes here. First: a destructor that panics is not run again.
-        let dropped = &self.meta().dropped;
-        if dropped.load(Relaxed) {
+        let end = &self.meta().end;
+        if end.load(Relaxed) != ALIVE {
             return Ok(());
         }
-        dropped.store(true, Relaxed);
+        end.store(DROPPING, Relaxed);
         let future = &mut self.future;
         let result = catch_unwind(AssertUnwindSafe(|| {
-            // SAFETY: not dropped before (`dropped` was not set), and never touched after.
+            // SAFETY: not dropped before (`end` was `ALIVE`), and never touched after.
             unsafe { ManuallyDrop::drop(future) }
         }));
-        // Release pairs with `AbortHandle::is_finished`.
-        self.meta().done.store(true, Release);
+        // Release pairs with `is_done`.
+        self.meta().end.store(DONE, Release);
         result
     }
 }
@@ -388,11 +402,25 @@ where
     F: Future + Send + 'static,
     F::Output: Send + 'static,
 {
+    spawn_with(shared, kind, future, label, WithInfo(schedule))
+}
+
+fn spawn_with<F>(
+    shared: &Arc<Shared>,
+    kind: Kind,
+    future: F,
+    label: impl Into<Label>,
+    schedule: impl async_task::Schedule<Meta> + Send + Sync + 'static,
+) -> JoinHandle<F::Output>
+where
+    F: Future + Send + 'static,
+    F::Output: Send + 'static,
+{
     shared.assert_not_forked();
     let meta = Meta::new(Home::Runtime(shared, kind), label.into());
     let (runnable, task) = async_task::Builder::new().metadata(meta).spawn(
         move |meta| TaskFuture { meta: ptr::from_ref(meta), future: ManuallyDrop::new(future) },
-        WithInfo(schedule),
+        schedule,
     );
     let handle = JoinHandle::new(task);
     shared.count_spawn();
@@ -408,12 +436,21 @@ where
 
 /// async-task's schedule function: where a task goes that has become ready.
 fn schedule(runnable: Runnable, info: ScheduleInfo) {
-    let meta = runnable.metadata();
-    let kind = meta.kind;
+    let kind = runnable.metadata().kind;
+    with_runtime(runnable, |shared, runnable| match kind {
+        Kind::Future | Kind::Local => shared.schedule(runnable, info.woken_while_running),
+        Kind::Closure => shared.submit_closure(runnable),
+        Kind::Blocking => shared.submit_blocking(runnable),
+    });
+}
+
+/// Calls `submit` with a task that has become ready, and its runtime.
+#[inline]
+fn with_runtime(runnable: Runnable, submit: impl FnOnce(&Shared, Runnable)) {
     // SAFETY: *Runtime*: a task is scheduled only while its future exists. Once it is queued that may end at any
     // moment, so from there on something else must keep the runtime: this thread's state does if it belongs to it,
     // otherwise a reference of our own.
-    let Some(shared) = (unsafe { meta.runtime() }) else {
+    let Some(shared) = (unsafe { runnable.metadata().runtime() }) else {
         unreachable!("a set's tasks have a schedule function of their own");
     };
     let keeps = local::with(|local| local.is_some_and(|local| shared.owns(local)));
@@ -423,12 +460,7 @@ fn schedule(runnable: Runnable, info: ScheduleInfo) {
         shared.injector.push(runnable);
         return;
     }
-    match kind {
-        Kind::Future | Kind::Local => shared.schedule(runnable, info.woken_while_running),
-        Kind::Closure => shared.submit_closure(runnable),
-        Kind::Addressed(p) => shared.submit_addressed(p, runnable),
-        Kind::Blocking => shared.submit_blocking(runnable),
-    }
+    submit(shared, runnable);
     drop(reference);
 }
 
@@ -453,13 +485,13 @@ where
     F: FnOnce() -> R + Send + 'static,
     R: Send + 'static,
 {
-    spawn_closure_as(shared, Kind::Closure, f, label)
+    spawn_kind(shared, Kind::Closure, computing(f), label)
 }
 
-/// The same for a closure that may be addressed to one processor.
-pub(crate) fn spawn_closure_as<F, R>(
+/// The same for a closure that is addressed to one processor: it goes to that one's queue.
+pub(crate) fn spawn_closure_on<F, R>(
     shared: &Arc<Shared>,
-    kind: Kind,
+    processor: ProcessorId,
     f: F,
     label: impl Into<Label>,
 ) -> JoinHandle<R>
@@ -467,12 +499,19 @@ where
     F: FnOnce() -> R + Send + 'static,
     R: Send + 'static,
 {
-    let body = move || {
+    let schedule = move |runnable| {
+        with_runtime(runnable, |shared, runnable| shared.submit_addressed(processor, runnable));
+    };
+    spawn_with(shared, Kind::Closure, computing(f), label, schedule)
+}
+
+/// A CPU-bound closure as a future.
+fn computing<F: FnOnce() -> R, R>(f: F) -> ClosureFuture<impl FnOnce() -> R> {
+    ClosureFuture(Some(move || {
         // Dropped before the handle is told, so that what the handle wakes runs on this thread next.
         let _computing = crate::user_code::Computing::begin();
         f()
-    };
-    spawn_kind(shared, kind, ClosureFuture(Some(body)), label)
+    }))
 }
 
 /// Spawns a closure that may block: it runs on a thread of the blocking pool.
