@@ -180,7 +180,7 @@ pub struct Settings {
     /// The names of the threads that are started for each processor, where they have one.
     pub names: Vec<Option<String>>,
     pub owner: Option<Arc<dyn Any + Send + Sync>>,
-    /// The caller starts the threads ([`Pool::prepare`]), and there will be no others.
+    /// The caller starts the threads ([`Thread`]), and there will be no others.
     pub threads_are_given: bool,
     /// The calling thread is the one of processor 0, for good.
     pub use_current_thread: bool,

@@ -20,7 +20,6 @@
 //! been [`LONG`] so far ([`Lengths`]), the item is *eager*: each of its first forks is put on offer at once and
 //! somebody woken for it, one for each that is idle or looks for work. Of a place that is not known yet the best is
 //! hoped.
-
 //!
 //! *Loops that do not fork inside.* Loops of rayon's fork a few times and then run long leaves, during which nobody is
 //! heard: halves that are latent then are out of reach, also for a thread that becomes idle only later. So an item whose

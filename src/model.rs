@@ -1,5 +1,5 @@
-//! Loom models of the protocols: Beat's own parker, ticket, processors, duty, driver's token, roll and ticking, with
-//! a small queue in place of the deques. Run by `cargo loom` (see `docs/testing.md`).
+//! Loom models of the protocols: Beat's own parker, ticket, processors, numbers, addressed closures, duty, driver's token,
+//! roll and ticking, with a small queue in place of the deques. Run by `cargo loom` (see `docs/testing.md`).
 //!
 //! Each model is the smallest program in which the protocol can fail, and loom runs it in every order of its
 //! atomic steps (up to a bound on preemptions). A wake-up that is lost shows as a deadlock.

@@ -90,7 +90,8 @@ fn a_long_keep_alive_keeps_the_thread() {
         let runtime = builder.build().unwrap();
         let on = || runtime.block_on(runtime.spawn_blocking(|| thread::current().id())).unwrap();
         let first = on();
-        assert_eq!(on(), first);
+        // It may not be idle yet when the next closure comes, which then gets a thread that is kept as well.
+        while on() != first {}
     });
 }
 

@@ -169,7 +169,7 @@ impl<L, M, K, F> Serve<L, M, K, F> {
         self
     }
 
-    /// Accepts no connection while memory pressure is high ([`accept_permitted`](crate::admission::accept_permitted)):
+    /// Accepts no connection while memory pressure is high ([`accept_permitted`]):
     /// new ones wait in the system's queue, where they hold no memory of the process. Those that are open go on.
     ///
     /// Off by default: a health check that comes on a connection of its own waits too. To answer it, and others with
