@@ -64,7 +64,8 @@ use {expand::Attribute, proc_macro::TokenStream};
 ///
 /// It stands for:
 ///
-/// ```
+/// ```ignore
+/// // What is written in its place: no program to be run by itself.
 /// fn main() {
 ///     async fn main() {}
 ///     let builder = beat::Runtime::builder()
@@ -72,7 +73,6 @@ use {expand::Attribute, proc_macro::TokenStream};
 ///         .pinning(beat::Pinning::Cores)
 ///         .heartbeat(std::time::Duration::from_micros(100));
 ///     // Here the runtime is built, made the global one, and runs `main()` to its end.
-///     # drop(builder);
 /// }
 /// ```
 ///

@@ -11,7 +11,7 @@
 //! | all of these, and a [`Class`] | [`admit`](crate::admit) | |
 //!
 //! While memory is plentiful, work without an estimate passes by one load. What is reserved counts from then on against
-//! the headroom of the last [look](crate::pressure) at the memory. A guaranteed minimum of tasks runs in any case.
+//! the headroom of the last [look](mod@crate::pressure) at the memory. A guaranteed minimum of tasks runs in any case.
 //!
 //! The protocol, and why it is right, is in `queue`; `permit` is what a task holds; `sampler` looks at the memory
 //! while there is something to admit; `estimate` learns what tasks need that do not say so.

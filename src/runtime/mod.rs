@@ -30,7 +30,7 @@ pub(crate) type Hook = Arc<dyn Fn() + Send + Sync>;
 
 /// A scheduler with its threads and its driver.
 ///
-/// Most programs have one, made by [`#[beat::main]`](macro@crate::main). Dropping it shuts it down: new work is
+/// Most programs have one, made by `#[beat::main]`. Dropping it shuts it down: new work is
 /// refused, closures that run are cancelled at their next fork, polls and closures that do not fork are waited
 /// for, and every task that has not ended is dropped; its handle says "cancelled".
 ///
