@@ -61,6 +61,15 @@ pub fn is_cancelled() -> bool {
 ///
 /// For foreign frames that must not be unwound through: a C callback, say. Meanwhile the thread offers none of
 /// its forks to others: `f` runs on this thread alone.
+///
+/// ```
+/// let sum = beat::uncancellable(|| {
+///     // Called back from C, say: no unwinding from here.
+///     let (a, b) = beat::join(|| 1, || 2);
+///     a + b
+/// });
+/// assert_eq!(sum, 3);
+/// ```
 pub fn uncancellable<R>(f: impl FnOnce() -> R) -> R {
     struct Shield;
     impl Drop for Shield {

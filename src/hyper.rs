@@ -25,6 +25,15 @@ impl BeatExecutor {
     }
 
     /// Spawns on this runtime.
+    ///
+    /// ```
+    /// use beat::hyper::BeatExecutor;
+    ///
+    /// let runtime = beat::Runtime::new()?;
+    /// let builder = hyper_util::server::conn::auto::Builder::new(BeatExecutor::on(runtime.handle().clone()));
+    /// # drop(builder);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     pub fn on(handle: Handle) -> Self {
         Self { handle: Some(handle) }
     }

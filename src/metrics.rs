@@ -47,6 +47,15 @@ macro_rules! counters {
         /// A snapshot of what a runtime has done since it started, and of what it has to do.
         ///
         /// The counts of different threads are read one after the other: they need not add up to the last one.
+        ///
+        /// ```
+        /// let runtime = beat::Runtime::builder().worker_threads(2).build()?;
+        /// runtime.spawn(async {}).join()?;
+        /// let metrics = runtime.metrics();
+        /// assert_eq!((metrics.workers, metrics.spawned), (2, 1));
+        /// assert!(metrics.polls >= 1);
+        /// # Ok::<(), std::io::Error>(())
+        /// ```
         #[derive(Clone, Debug, Default, PartialEq, Eq)]
         #[non_exhaustive]
         pub struct Metrics {

@@ -334,11 +334,34 @@ macro_rules! scopes {
 
 scopes! {
     /// A scope that jobs can be spawned into; see [`scope`].
+    ///
+    /// ```
+    /// fn count<'scope>(scope: &beat::Scope<'scope>, of: &'scope mut [usize]) {
+    ///     if let [first, rest @ ..] = of {
+    ///         *first = rest.len();
+    ///         scope.spawn(move |scope| count(scope, rest));
+    ///     }
+    /// }
+    ///
+    /// let mut counts = [0; 4];
+    /// beat::scope(|scope| count(scope, &mut counts));
+    /// assert_eq!(counts, [3, 2, 1, 0]);
+    /// ```
     Scope
     /// Spawns a job, which runs on this thread when the scope's body has returned, or on an idle worker before.
     spawn;
 
     /// A scope whose jobs are taken in the order in which they were spawned; see [`scope_fifo`].
+    ///
+    /// ```
+    /// let mut halves = [0; 2];
+    /// let (a, b) = halves.split_at_mut(1);
+    /// beat::scope_fifo(|scope: &beat::ScopeFifo<'_>| {
+    ///     scope.spawn_fifo(|_| a[0] = 1);
+    ///     scope.spawn_fifo(|_| b[0] = 2);
+    /// });
+    /// assert_eq!(halves, [1, 2]);
+    /// ```
     ScopeFifo
     /// Spawns a job behind those that wait already.
     spawn_fifo;
@@ -396,6 +419,17 @@ where
 ///
 /// In rayon `scope` moves to a thread of the pool and `in_place_scope` stays; on Beat both stay on the calling
 /// thread.
+///
+/// ```
+/// let not_send = std::rc::Rc::new(5);
+/// let mut square = 0;
+/// let result = &mut square;
+/// beat::in_place_scope(|scope| {
+///     let value = *not_send;
+///     scope.spawn(move |_| *result = value * value);
+/// });
+/// assert_eq!(square, 25);
+/// ```
 pub fn in_place_scope<'scope, F, R>(op: F) -> R
 where
     F: FnOnce(&Scope<'scope>) -> R,
@@ -428,6 +462,17 @@ where
 }
 
 /// As [`scope_fifo`], for an `op` that is not [`Send`].
+///
+/// ```
+/// let not_send = std::rc::Rc::new(5);
+/// let mut square = 0;
+/// let result = &mut square;
+/// beat::in_place_scope_fifo(|scope| {
+///     let value = *not_send;
+///     scope.spawn_fifo(move |_| *result = value * value);
+/// });
+/// assert_eq!(square, 25);
+/// ```
 pub fn in_place_scope_fifo<'scope, F, R>(op: F) -> R
 where
     F: FnOnce(&ScopeFifo<'scope>) -> R,

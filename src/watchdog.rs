@@ -168,7 +168,7 @@ impl Ticker {
             if !is_in_reach(&remote, epoch) {
                 continue;
             }
-            let cpu_time = remote.clock().and_then(|clock| clock.cpu_time());
+            let cpu_time = remote.clock().and_then(os::ThreadClock::cpu_time);
             let seen = Seen { epoch, at: os::now(), cpu_time, tick: self.tick };
             busy |= !remote.seat.is_computing();
             let before = self.seen.insert(Arc::as_ptr(&remote), seen);
@@ -229,7 +229,7 @@ fn found_stuck(shared: &Shared, remote: &Arc<Remote>, still: bool) {
     if shared.processors.census().idle > 0 || !work_waits(shared) {
         return;
     }
-    let asleep = still && remote.clock().is_some_and(|clock| clock.is_asleep());
+    let asleep = still && remote.clock().is_some_and(os::ThreadClock::is_asleep);
     if asleep && shared.processors.take_away(&remote.seat) {
         shared.retired.hand_overs.add_shared(1);
         fence();

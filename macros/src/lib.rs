@@ -48,8 +48,7 @@ use {expand::Attribute, proc_macro::TokenStream};
 /// An option that is not given keeps the default of `beat::Runtime::builder`.
 ///
 /// # Examples
-/// ```ignore
-/// // Not built here: it needs the `beat` crate, which depends on this one.
+/// ```
 /// #[beat::main]
 /// async fn main() -> Result<(), Box<dyn std::error::Error>> {
 ///     let text = beat::spawn_blocking(|| std::fs::read_to_string("Cargo.toml")).await??;
@@ -58,8 +57,7 @@ use {expand::Attribute, proc_macro::TokenStream};
 /// }
 /// ```
 ///
-/// ```ignore
-/// // Not built here: it needs the `beat` crate, which depends on this one.
+/// ```
 /// #[beat::main(worker_threads = 2, pinning = "cores", heartbeat_us = 100)]
 /// async fn main() {}
 /// ```
@@ -67,7 +65,7 @@ use {expand::Attribute, proc_macro::TokenStream};
 /// It stands for:
 ///
 /// ```ignore
-/// // Not built here: it needs the `beat` crate, which depends on this one.
+/// // What is written in its place: no program to be run by itself.
 /// fn main() {
 ///     async fn main() {}
 ///     let builder = beat::Runtime::builder()
@@ -102,8 +100,7 @@ pub fn main(options: TokenStream, item: TokenStream) -> TokenStream {
 /// The options of [`macro@main`], with the same meaning.
 ///
 /// # Examples
-/// ```ignore
-/// // Not built here: it needs the `beat` crate, which depends on this one.
+/// ```
 /// #[beat::test]
 /// async fn a_task_returns_its_value() -> Result<(), beat::JoinError> {
 ///     assert_eq!(beat::spawn(async { 6 * 7 }).await?, 42);

@@ -45,6 +45,12 @@ struct Terms {
 
 impl AdmissionLayer {
     /// Requests wait for their turn.
+    ///
+    /// ```
+    /// use beat::admission::AdmissionLayer;
+    ///
+    /// let routes: axum::Router = axum::Router::new().layer(AdmissionLayer::waiting());
+    /// ```
     pub fn waiting() -> Self {
         Self::new(true)
     }
@@ -60,6 +66,13 @@ impl AdmissionLayer {
     }
 
     /// What the requests are worth. Default: [`Class::Normal`].
+    ///
+    /// ```
+    /// use beat::admission::{AdmissionLayer, Class};
+    ///
+    /// let reports = AdmissionLayer::refusing().class(Class::Background);
+    /// # drop(reports);
+    /// ```
     pub fn class(mut self, class: Class) -> Self {
         Arc::make_mut(&mut self.terms).class = class;
         self
@@ -87,6 +100,23 @@ impl<S> Layer<S> for AdmissionLayer {
 }
 
 /// A service behind an [`AdmissionLayer`].
+///
+/// ```
+/// # #[beat::main]
+/// # async fn main() {
+/// use std::convert::Infallible;
+/// use beat::admission::{AdmissionLayer, Admitting};
+/// use http::{Request, Response};
+/// use tower::{Layer, ServiceExt, service_fn};
+///
+/// let length = service_fn(|request: Request<String>| async move {
+///     Ok::<_, Infallible>(Response::new(request.into_body().len()))
+/// });
+/// let admitting: Admitting<_> = AdmissionLayer::waiting().layer(length);
+/// let response = admitting.oneshot(Request::new("hello".to_owned())).await.unwrap();
+/// assert_eq!(response.into_body(), 5);
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub struct Admitting<S> {
     inner: S,
@@ -130,6 +160,20 @@ where
 }
 
 /// The answer to a request, or its refusal.
+///
+/// ```
+/// # #[beat::main]
+/// # async fn main() {
+/// use std::convert::Infallible;
+/// use beat::admission::{AdmissionLayer, ResponseFuture};
+/// use http::{Request, Response};
+/// use tower::{Layer, Service, service_fn};
+///
+/// let answer = service_fn(|_: Request<()>| async { Ok::<_, Infallible>(Response::new(42)) });
+/// let future: ResponseFuture<_, ()> = AdmissionLayer::waiting().layer(answer).call(Request::new(()));
+/// assert_eq!(future.await.unwrap().into_body(), 42);
+/// # }
+/// ```
 #[pin_project]
 pub struct ResponseFuture<S: Service<Request<B>>, B> {
     #[pin]

@@ -6,6 +6,31 @@ use std::time::Duration;
 use crate::pressure::Level;
 
 /// There was no room, so nothing was spawned; [`into_inner`](Self::into_inner) gives back what was to be.
+///
+/// ```
+/// # use beat::pressure::{PressureConfig, PressureSource, Reading};
+/// # struct Full;
+/// # impl PressureSource for Full {
+/// #     fn name(&self) -> String {
+/// #         "a machine that is full".into()
+/// #     }
+/// #     fn read(&mut self) -> std::io::Result<Reading> {
+/// #         Ok(Reading::new(1000, 990, 0))
+/// #     }
+/// # }
+/// // Of its memory 99 % are in use.
+/// let pressure = PressureConfig::new().source(|| Full);
+/// let runtime = beat::Runtime::builder().worker_threads(1).pressure(pressure).build()?;
+/// # while runtime.handle().pressure().level != beat::pressure::Level::Critical {}
+/// // What runs already is the guaranteed minimum.
+/// let running = runtime.handle().admit().memory(100).try_permit();
+/// let refused = runtime.handle().admit().memory(100).try_spawn(async { 6 * 7 }).unwrap_err();
+/// assert!(refused.is_pressure() && !refused.is_full() && !refused.is_behind());
+/// println!("{refused}; try again after {:?}", refused.retry_after());
+/// assert_eq!(runtime.block_on(refused.into_inner()), 42);
+/// # drop(running);
+/// # Ok::<(), std::io::Error>(())
+/// ```
 pub struct Overloaded<F = ()> {
     refused: F,
     pub(crate) reason: Reason,

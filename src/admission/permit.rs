@@ -9,6 +9,16 @@ use super::{Admission, Overloaded, Reason};
 ///
 /// The spawning functions keep it with the task. On its own it admits what is no task: a connection, an item of a
 /// stream.
+///
+/// ```
+/// # #[beat::main]
+/// # async fn main() {
+/// let permit = beat::admit().memory(1 << 20).permit().await;
+/// assert_eq!(permit.reservation().bytes(), 1 << 20);
+/// // Here a connection is served, say.
+/// drop(permit);
+/// # }
+/// ```
 #[must_use = "the place is given back when the permit is dropped"]
 pub struct Permit {
     /// `None` for those who came through the open gate.
@@ -66,6 +76,22 @@ impl fmt::Debug for Permit {
 ///
 /// A reservation counts against the headroom until its task has ended, whether the memory has been allocated or not. A
 /// task that holds what it needs, and whose usage hence speaks for itself, may [`shrink`](Self::shrink) it.
+///
+/// ```
+/// # #[beat::main]
+/// # async fn main() {
+/// let permit = beat::admit().memory(4096).permit().await;
+/// let memory = permit.reservation();
+/// memory.grow(4096);
+/// memory.shrink(1024);
+/// assert_eq!(memory.bytes(), 7168);
+/// if memory.try_grow(1024).is_err() {
+///     println!("going on with what there is");
+/// }
+/// drop(permit);
+/// assert_eq!(memory.bytes(), 0);
+/// # }
+/// ```
 #[derive(Clone)]
 pub struct Reservation {
     held: Option<Arc<Held>>,

@@ -55,6 +55,16 @@ impl Admit {
 
     /// A permit without a task, now or not at all.
     ///
+    /// ```
+    /// # #[beat::main]
+    /// # async fn main() {
+    /// match beat::admit().try_permit() {
+    ///     Ok(permit) => drop(permit), // when the work is done
+    ///     Err(overloaded) => println!("later: {overloaded}"),
+    /// }
+    /// # }
+    /// ```
+    ///
     /// # Errors
     ///
     /// There is no room.
@@ -75,6 +85,14 @@ impl Admit {
 
     /// A permit without a task, in turn.
     ///
+    /// ```
+    /// # #[beat::main]
+    /// # async fn main() {
+    /// let permit = beat::admit().memory(1 << 20).permit().await;
+    /// assert_eq!(permit.reservation().bytes(), 1 << 20);
+    /// # }
+    /// ```
+    ///
     /// # Cancel safety
     ///
     /// Cancel safe: dropped, it gives its place in the queue up.
@@ -89,6 +107,16 @@ impl Admit {
     }
 
     /// Spawns a future, now or not at all; see [`beat::try_spawn`](crate::try_spawn).
+    ///
+    /// ```
+    /// # #[beat::main]
+    /// # async fn main() {
+    /// match beat::admit().memory(1 << 10).try_spawn(async { 6 * 7 }) {
+    ///     Ok(task) => assert_eq!(task.await.unwrap(), 42),
+    ///     Err(overloaded) => drop(overloaded.into_inner()),
+    /// }
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
@@ -120,6 +148,17 @@ impl Admit {
 
     /// The same for a future that may change what is reserved for it.
     ///
+    /// ```
+    /// # #[beat::main]
+    /// # async fn main() {
+    /// let task = beat::admit().memory(1 << 20).spawn_with(|memory| async move {
+    ///     memory.shrink(1 << 19);
+    ///     memory.bytes()
+    /// });
+    /// assert_eq!(task.await.await.unwrap(), 1 << 19);
+    /// # }
+    /// ```
+    ///
     /// # Cancel safety
     ///
     /// As [`spawn`](Self::spawn).
@@ -137,6 +176,16 @@ impl Admit {
     /// Runs a CPU-bound closure, now or not at all; see
     /// [`beat::try_spawn_blocking_parallel`](crate::try_spawn_blocking_parallel).
     ///
+    /// ```
+    /// # #[beat::main]
+    /// # async fn main() {
+    /// match beat::admit().memory(1 << 10).try_spawn_blocking_parallel(|| 6 * 7) {
+    ///     Ok(answer) => assert_eq!(answer.await.unwrap(), 42),
+    ///     Err(overloaded) => drop(overloaded.into_inner()),
+    /// }
+    /// # }
+    /// ```
+    ///
     /// # Errors
     ///
     /// There is no room; the error gives the closure back.
@@ -153,6 +202,14 @@ impl Admit {
 
     /// Runs a CPU-bound closure in turn.
     ///
+    /// ```
+    /// # #[beat::main]
+    /// # async fn main() {
+    /// let answer = beat::admit().memory(1 << 10).spawn_blocking_parallel(|| 6 * 7).await;
+    /// assert_eq!(answer.await.unwrap(), 42);
+    /// # }
+    /// ```
+    ///
     /// # Cancel safety
     ///
     /// Cancel safe: dropped, it gives its place in the queue up, and the closure is dropped.
@@ -166,6 +223,17 @@ impl Admit {
     }
 
     /// The same for a closure that may change what is reserved for it.
+    ///
+    /// ```
+    /// # #[beat::main]
+    /// # async fn main() {
+    /// let task = beat::admit().memory(1 << 20).spawn_blocking_parallel_with(|memory| {
+    ///     memory.grow(1 << 20);
+    ///     memory.bytes()
+    /// });
+    /// assert_eq!(task.await.await.unwrap(), 2 << 20);
+    /// # }
+    /// ```
     ///
     /// # Cancel safety
     ///

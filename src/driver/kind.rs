@@ -1,6 +1,14 @@
 //! The choice of a driver.
 
 /// Which driver a runtime parks in.
+///
+/// ```
+/// use beat::DriverKind;
+///
+/// let runtime = beat::Runtime::builder().driver(DriverKind::Plain).build()?;
+/// assert_eq!(runtime.block_on(async { 6 * 7 }), 42);
+/// # Ok::<(), std::io::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum DriverKind {

@@ -78,6 +78,15 @@ impl PressureConfig {
     ///
     /// It keeps a service going whose allocator does not give pages back: choose it so that so many of the largest
     /// requests fit beside what the service always holds.
+    ///
+    /// ```
+    /// use beat::pressure::PressureConfig;
+    ///
+    /// let pressure = PressureConfig::new().guaranteed_minimum(2);
+    /// let runtime = beat::Runtime::builder().pressure(pressure).build()?;
+    /// # drop(runtime);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     pub fn guaranteed_minimum(mut self, tasks: usize) -> Self {
         self.minimum = Some(tasks);
         self
@@ -85,6 +94,25 @@ impl PressureConfig {
 
     /// Looks at this source. Called several times: each is used when those before it have failed, and the control
     /// group and the machine after all of them.
+    ///
+    /// ```
+    /// use beat::pressure::{PressureConfig, PressureSource, Reading};
+    ///
+    /// struct Arena;
+    /// impl PressureSource for Arena {
+    ///     fn name(&self) -> String {
+    ///         "the arena".into()
+    ///     }
+    ///     fn read(&mut self) -> std::io::Result<Reading> {
+    ///         Ok(Reading::new(1000, 300, 0))
+    ///     }
+    /// }
+    ///
+    /// let pressure = PressureConfig::new().source(|| Arena);
+    /// let runtime = beat::Runtime::builder().pressure(pressure).build()?;
+    /// assert_eq!(runtime.handle().pressure().headroom(), Some(700));
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     pub fn source<S: PressureSource + 'static>(
         mut self,
         make: impl Fn() -> S + Send + Sync + 'static,
@@ -94,6 +122,14 @@ impl PressureConfig {
     }
 
     /// Where `proc` and the mount points of control groups are found. Default: `/`.
+    ///
+    /// ```
+    /// use beat::pressure::PressureConfig;
+    ///
+    /// // In a container that has the host's root mounted there.
+    /// let pressure = PressureConfig::new().root("/host");
+    /// # drop(pressure);
+    /// ```
     pub fn root(mut self, directory: impl Into<PathBuf>) -> Self {
         self.root = directory.into();
         self

@@ -8,6 +8,16 @@ use std::time::Duration;
 use super::source::{Reading, Stall};
 
 /// How short memory is.
+///
+/// ```
+/// # #[beat::main]
+/// # async fn main() {
+/// use beat::pressure::Level;
+///
+/// let with_details = beat::pressure().level < Level::High;
+/// println!("the answer will be {}", if with_details { "long" } else { "short" });
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Level {
     /// There is plenty: admission costs one load.
@@ -32,6 +42,15 @@ impl Level {
 }
 
 /// What a level is made from. Each policy gives a score from 0 to 100, and the thresholds are scores.
+///
+/// ```
+/// use beat::pressure::{Policy, PressureConfig};
+///
+/// let stalls = PressureConfig::new().policy(Policy::StallOnly).thresholds([1.0, 5.0, 20.0, 50.0]);
+/// let runtime = beat::Runtime::builder().pressure(stalls).build()?;
+/// # drop(runtime);
+/// # Ok::<(), std::io::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Policy {

@@ -43,6 +43,15 @@ pub use source::{PressureSource, Reading, Stall, StallLine};
 use crate::scheduler::Shared;
 
 /// What is known about the memory of this process; from [`beat::pressure()`](crate::pressure()).
+///
+/// ```
+/// let runtime = beat::Runtime::new()?;
+/// let pressure = runtime.handle().pressure();
+/// if let Some(headroom) = pressure.headroom() {
+///     println!("{:?}, {headroom} bytes left: {}", pressure.level, pressure.why());
+/// }
+/// # Ok::<(), std::io::Error>(())
+/// ```
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct Pressure {

@@ -8,6 +8,14 @@ use std::time::Duration;
 use crate::task::contained::Contained;
 
 /// What one look at the memory gives. All sizes in bytes.
+///
+/// ```
+/// use beat::pressure::{Reading, Stall};
+///
+/// let reading = Reading::new(1000, 700, 200).with_stall(Stall::default());
+/// assert_eq!(reading.available(), 500);
+/// assert_eq!(reading.available_share(), 0.5);
+/// ```
 #[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct Reading {
@@ -48,6 +56,15 @@ impl Reading {
 
 /// Pressure stall information: how long tasks have waited for memory.
 /// Source: the kernel's `accounting/psi.rst`.
+///
+/// ```
+/// use beat::pressure::{Reading, Stall};
+///
+/// let mut stall = Stall::default();
+/// stall.some.avg10 = 12.5;
+/// let reading = Reading::new(1000, 900, 0).with_stall(stall);
+/// assert_eq!(reading.stall.unwrap().some.avg10, 12.5);
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Stall {
     /// Times in which at least one task stood still.
@@ -57,6 +74,15 @@ pub struct Stall {
 }
 
 /// One line of it.
+///
+/// ```
+/// use beat::pressure::{Stall, StallLine};
+/// use std::time::Duration;
+///
+/// let some = StallLine { avg10: 1.5, avg60: 0.5, total: Duration::from_millis(20) };
+/// let stall = Stall { some, full: StallLine::default() };
+/// assert!(stall.full.total <= stall.some.total);
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct StallLine {
     /// Per cent of the last 10 seconds.
@@ -99,6 +125,29 @@ pub trait PressureSource: Send {
     fn read(&mut self) -> io::Result<Reading>;
 
     /// A file that becomes ready for `POLLPRI` when tasks stall, if the kernel grants one.
+    ///
+    /// ```
+    /// use beat::pressure::{PressureSource, Reading};
+    /// use std::fs::File;
+    /// use std::os::fd::{AsFd, BorrowedFd};
+    ///
+    /// struct Watched {
+    ///     /// Opened for writing, and a threshold written to it.
+    ///     pressure: File,
+    /// }
+    ///
+    /// impl PressureSource for Watched {
+    ///     fn name(&self) -> String {
+    ///         "a group".into()
+    ///     }
+    ///     fn read(&mut self) -> std::io::Result<Reading> {
+    ///         Ok(Reading::new(1000, 300, 0))
+    ///     }
+    ///     fn trigger(&self) -> Option<BorrowedFd<'_>> {
+    ///         Some(self.pressure.as_fd())
+    ///     }
+    /// }
+    /// ```
     #[cfg(target_os = "linux")]
     fn trigger(&self) -> Option<std::os::fd::BorrowedFd<'_>> {
         None

@@ -15,6 +15,14 @@ use crate::pressure::PressureConfig;
 use crate::scheduler::{Config, Hooks, Shared, ThreadName};
 
 /// Whether workers are bound to cores.
+///
+/// ```
+/// use beat::Pinning;
+///
+/// let runtime = beat::Runtime::builder().pinning(Pinning::None).build()?;
+/// # drop(runtime);
+/// # Ok::<(), std::io::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Pinning {
@@ -134,6 +142,12 @@ impl Builder {
     }
 
     /// The stack size of threads, in bytes. Default: that of `std::thread`.
+    ///
+    /// ```
+    /// let runtime = beat::Runtime::builder().thread_stack_size(4 << 20).build()?;
+    /// # drop(runtime);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     pub fn thread_stack_size(mut self, bytes: usize) -> Self {
         self.stack_size = Some(bytes);
         self
@@ -141,6 +155,14 @@ impl Builder {
 
     /// The heartbeat: how often at most a thread that forks puts work on offer unasked, and lets ready futures
     /// have the core. Default: 100 µs.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// let runtime = beat::Runtime::builder().heartbeat(Duration::from_micros(50)).build()?;
+    /// # drop(runtime);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     pub fn heartbeat(mut self, period: Duration) -> Self {
         self.heartbeat = period;
         self
@@ -150,6 +172,14 @@ impl Builder {
     /// [`consume_budget`](crate::task::consume_budget), yields even if there is nothing to wait for. It counts
     /// from the sixteenth such operation on. Zero: at every sixteenth. Default: 500 µs. tokio's own budget,
     /// 128 operations a poll, applies besides.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// let runtime = beat::Runtime::builder().poll_budget(Duration::from_micros(200)).build()?;
+    /// # drop(runtime);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     pub fn poll_budget(mut self, limit: Duration) -> Self {
         self.poll_budget = limit;
         self
@@ -161,6 +191,14 @@ impl Builder {
     /// A poll is looked at when it has ended. While it lasts, others take over: see [`long_polls`] of the metrics.
     ///
     /// [`long_polls`]: crate::Metrics::long_polls
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// let runtime = beat::Runtime::builder().long_poll_warning(Duration::from_millis(10)).build()?;
+    /// # drop(runtime);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     pub fn long_poll_warning(mut self, limit: Duration) -> Self {
         self.long_poll_warning = Some(limit);
         self
@@ -168,6 +206,12 @@ impl Builder {
 
     /// Whether threads ask the kernel for scheduling slices: a short one while they serve futures, so that those
     /// preempt closures. Linux 6.12 and later know them; elsewhere this changes nothing. Default: yes.
+    ///
+    /// ```
+    /// let runtime = beat::Runtime::builder().scheduling_slices(false).build()?;
+    /// # drop(runtime);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     pub fn scheduling_slices(mut self, slices: bool) -> Self {
         self.slices = slices;
         self
@@ -177,6 +221,12 @@ impl Builder {
     /// blocking calls of its own (tokio's `fs`, say). Default: 512 each.
     ///
     /// Closures beyond that wait for a thread.
+    ///
+    /// ```
+    /// let runtime = beat::Runtime::builder().max_blocking_threads(16).build()?;
+    /// assert_eq!(runtime.spawn_blocking(|| 6 * 7).join()?, 42);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     pub fn max_blocking_threads(mut self, threads: usize) -> Self {
         self.max_blocking_threads = threads;
         self
@@ -184,6 +234,14 @@ impl Builder {
 
     /// How long an idle thread for blocking closures waits for the next one before it ends. Default: 500 ms, and 10 s
     /// for the driver's own.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// let runtime = beat::Runtime::builder().thread_keep_alive(Duration::from_secs(5)).build()?;
+    /// # drop(runtime);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     pub fn thread_keep_alive(mut self, time: Duration) -> Self {
         self.keep_alive = Some(time);
         self
@@ -191,12 +249,29 @@ impl Builder {
 
     /// Whether workers are bound to cores. By default only those of the global runtime are, where the system
     /// supports it and there are as many workers as CPUs.
+    ///
+    /// ```
+    /// use beat::Pinning;
+    ///
+    /// let builder = beat::Runtime::builder().worker_threads(1).pinning(Pinning::Cores);
+    /// let runtime = builder.build()?; // an error where the system cannot
+    /// # drop(runtime);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     pub fn pinning(mut self, pinning: Pinning) -> Self {
         self.pinning = Some(pinning);
         self
     }
 
     /// What threads park in. Default: tokio with the feature `tokio`, else plain.
+    ///
+    /// ```
+    /// use beat::DriverKind;
+    ///
+    /// let runtime = beat::Runtime::builder().driver(DriverKind::default()).build()?;
+    /// # drop(runtime);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     pub fn driver(mut self, driver: DriverKind) -> Self {
         self.driver = driver;
         self
@@ -206,6 +281,23 @@ impl Builder {
     ///
     /// The threads that the driver makes for blocking calls of its own are among them. A panic goes to the panic hook
     /// and no further.
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    /// use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+    ///
+    /// let (started, stopped) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    /// let (starts, stops) = (Arc::clone(&started), Arc::clone(&stopped));
+    /// let runtime = beat::Runtime::builder()
+    ///     .on_thread_start(move || drop(starts.fetch_add(1, SeqCst)))
+    ///     .on_thread_stop(move || drop(stops.fetch_add(1, SeqCst)))
+    ///     .build()?;
+    /// runtime.spawn(async {}).join()?;
+    /// drop(runtime);
+    /// assert!(started.load(SeqCst) >= 1);
+    /// assert_eq!(started.load(SeqCst), stopped.load(SeqCst));
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     pub fn on_thread_start(mut self, hook: impl Fn() + Send + Sync + 'static) -> Self {
         self.hooks.on_thread_start = Some(Arc::new(hook));
         self
@@ -245,6 +337,12 @@ impl Builder {
 
     /// Runs `hook` on a thread of the scheduler when its sleep has ended; see
     /// [`on_thread_park`](Self::on_thread_park).
+    ///
+    /// ```
+    /// let runtime = beat::Runtime::builder().on_thread_unpark(|| { /* count it, say */ }).build()?;
+    /// # drop(runtime);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     pub fn on_thread_unpark(mut self, hook: impl Fn() + Send + Sync + 'static) -> Self {
         self.hooks.on_thread_unpark = Some(Arc::new(hook));
         self
@@ -295,6 +393,15 @@ impl Builder {
     }
 
     /// What is made of memory pressure, and how work is admitted.
+    ///
+    /// ```
+    /// use beat::pressure::PressureConfig;
+    ///
+    /// let pressure = PressureConfig::new().guaranteed_minimum(4);
+    /// let runtime = beat::Runtime::builder().pressure(pressure).build()?;
+    /// # drop(runtime);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     pub fn pressure(mut self, config: PressureConfig) -> Self {
         self.pressure = config;
         self

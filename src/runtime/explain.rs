@@ -9,6 +9,14 @@ use crate::driver::DriverKind;
 use crate::os::{Affinity, Limits, Policy};
 
 /// What [`Builder::build`] would do here, and why; from [`Builder::explain`]. Displays as lines of text.
+///
+/// ```
+/// let explanation = beat::Runtime::builder().worker_threads(1).explain();
+/// println!("{explanation}");
+/// for objection in explanation.objections() {
+///     eprintln!("{objection}");
+/// }
+/// ```
 #[derive(Clone, Debug)]
 pub struct Explanation {
     choices: Vec<(&'static str, String)>,

@@ -13,6 +13,28 @@ use crate::scheduler::Shared;
 use crate::task::{self, JoinHandle};
 
 /// A handle to a runtime; cheap to clone. It does not keep the runtime going.
+///
+/// ```
+/// let runtime = beat::Runtime::builder().worker_threads(2).build()?;
+/// let handle = runtime.handle().clone();
+/// std::thread::spawn(move || {
+///     // A thread of somebody else's.
+///     let light = handle.spawn(async { 1 });
+///     let heavy = handle.spawn_blocking_parallel(|| 2);
+///     let file = handle.spawn_blocking(|| 3);
+///     let admitted = handle.admit().spawn(async { 4 });
+///     let sum = handle.block_on(async {
+///         Ok::<_, beat::JoinError>(light.await? + heavy.await? + file.await? + admitted.await.await?)
+///     });
+///     assert_eq!(sum.unwrap(), 10);
+///     assert_eq!(handle.current_thread_index(), None);
+///     println!("{:?}, {:?}", handle.current_num_threads(), handle.pressure().level);
+///     assert_eq!(handle.metrics().spawned, 4);
+/// })
+/// .join()
+/// .unwrap();
+/// # Ok::<(), std::io::Error>(())
+/// ```
 #[derive(Clone)]
 pub struct Handle {
     pub(crate) shared: Arc<Shared>,
@@ -20,6 +42,14 @@ pub struct Handle {
 
 impl Handle {
     /// The runtime whose code calls this.
+    ///
+    /// ```
+    /// # #[beat::main]
+    /// # async fn main() {
+    /// let handle = beat::Handle::current();
+    /// assert_eq!(handle.spawn(async { 6 * 7 }).await.unwrap(), 42);
+    /// # }
+    /// ```
     ///
     /// # Panics
     ///
@@ -33,6 +63,13 @@ impl Handle {
     }
 
     /// The runtime whose code calls this.
+    ///
+    /// ```
+    /// assert!(beat::Handle::try_current().is_err()); // outside any runtime
+    /// let runtime = beat::Runtime::new()?;
+    /// assert!(runtime.block_on(async { beat::Handle::try_current() }).is_ok());
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     ///
     /// # Errors
     ///
@@ -49,6 +86,14 @@ impl Handle {
     /// dropped.
     ///
     /// Drop guards in the reverse order of their making: tokio panics otherwise.
+    ///
+    /// ```
+    /// let runtime = beat::Runtime::new()?;
+    /// let entered = runtime.handle().enter();
+    /// assert_eq!(beat::spawn(async { 6 * 7 }).join()?, 42); // on this runtime
+    /// drop(entered);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     pub fn enter(&self) -> EnterGuard<'_> {
         EnterGuard { _entered: context::Entered::new(&self.shared), _handle: PhantomData }
     }
@@ -133,6 +178,15 @@ impl fmt::Debug for Handle {
 }
 
 /// Keeps a runtime current on this thread; from [`Handle::enter`].
+///
+/// ```
+/// let runtime = beat::Runtime::new()?;
+/// let entered: beat::EnterGuard<'_> = runtime.enter();
+/// assert!(beat::Handle::try_current().is_ok());
+/// drop(entered);
+/// assert!(beat::Handle::try_current().is_err());
+/// # Ok::<(), std::io::Error>(())
+/// ```
 #[derive(Debug)]
 #[must_use = "the runtime is left when the guard is dropped"]
 pub struct EnterGuard<'a> {
@@ -141,6 +195,11 @@ pub struct EnterGuard<'a> {
 }
 
 /// No runtime is current on this thread.
+///
+/// ```
+/// let error: beat::NoCurrentRuntime = beat::Handle::try_current().unwrap_err();
+/// println!("{error}");
+/// ```
 #[derive(Debug)]
 pub struct NoCurrentRuntime(());
 

@@ -59,6 +59,13 @@ fn run<R>(f: impl FnOnce() -> R) -> Outcome<R> {
 }
 
 /// Where one part of a broadcast stands; from [`Handle::broadcast`].
+///
+/// ```
+/// let runtime = beat::Runtime::builder().worker_threads(2).build()?;
+/// let parts = runtime.broadcast(|part| (part.index(), part.num_threads()));
+/// assert_eq!(parts, [(0, 2), (1, 2)]);
+/// # Ok::<(), std::io::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BroadcastContext {
     index: usize,
@@ -361,6 +368,10 @@ pub fn current_thread_index() -> Option<usize> {
 }
 
 /// How many workers the current runtime has, or else the global one, which is started if there is none.
+///
+/// ```
+/// assert!(beat::current_num_threads() >= 1);
+/// ```
 ///
 /// # Panics
 ///

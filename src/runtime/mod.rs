@@ -33,9 +33,33 @@ pub(crate) type Hook = Arc<dyn Fn() + Send + Sync>;
 
 /// A scheduler with its threads and its driver.
 ///
-/// Most programs have one, made by [`#[beat::main]`](macro@crate::main). Dropping it shuts it down: new work is
+/// Most programs have one, made by `#[beat::main]`. Dropping it shuts it down: new work is
 /// refused, closures that run are cancelled at their next fork, polls and closures that do not fork are waited
 /// for, and every task that has not ended is dropped; its handle says "cancelled".
+///
+/// ```
+/// use beat::Runtime;
+/// use std::time::Duration;
+///
+/// let runtime = Runtime::builder().worker_threads(2).build()?;
+/// let light = runtime.spawn(async { 1 });
+/// let heavy = runtime.spawn_blocking_parallel(|| 2);
+/// let file = runtime.spawn_blocking(|| 3);
+/// let sum = runtime.block_on(async { light.await.unwrap() + heavy.await.unwrap() + file.await.unwrap() });
+/// assert_eq!(sum, 6);
+/// assert_eq!(runtime.metrics().spawned, 3);
+/// assert!(runtime.install(|| runtime.current_thread_index().is_some()));
+/// assert_eq!(runtime.broadcast(|part| part.index()).len(), runtime.current_num_threads());
+///
+/// let entered = runtime.enter();
+/// assert!(beat::Handle::try_current().is_ok());
+/// drop(entered);
+/// println!("{:?}", runtime.handle());
+/// runtime.shutdown_timeout(Duration::from_secs(1));
+///
+/// Runtime::new()?.shutdown_background();
+/// # Ok::<(), std::io::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct Runtime {
     handle: Handle,

@@ -89,7 +89,7 @@ impl Connection {
 /// Completes when the server stops; never if it is dropped instead.
 async fn stopped(stop: &mut watch::Receiver<bool>) {
     if stop.wait_for(|stop| *stop).await.is_err() {
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 }
 

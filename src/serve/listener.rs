@@ -44,6 +44,14 @@ use tokio::net::{TcpListener, TcpStream};
 /// ```
 pub trait Listener: Send + 'static {
     /// A connection that HTTP can be spoken on.
+    ///
+    /// ```
+    /// async fn first<L: beat::serve::Listener>(mut listener: L) -> std::io::Result<(L::Io, L::Addr)> {
+    ///     let (handshake, addr): (L::Handshake, L::Addr) = listener.accept().await?;
+    ///     Ok((handshake.await?, addr))
+    /// }
+    /// # drop(first::<tokio::net::TcpListener>);
+    /// ```
     type Io: AsyncRead + AsyncWrite + Unpin + Send + 'static;
     /// What a connection that was accepted needs before that; [`Ready`] if nothing.
     type Handshake: Future<Output = io::Result<Self::Io>> + Send + 'static;

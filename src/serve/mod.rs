@@ -110,6 +110,23 @@ where
 }
 
 /// A server that is ready to run: await it. From [`serve`](serve()).
+///
+/// ```
+/// # #[beat::main]
+/// # async fn main() -> std::io::Result<()> {
+/// use std::time::Duration;
+///
+/// let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+/// let server = beat::serve(listener, axum::Router::new())
+///     .max_connections(1_000)
+///     .max_concurrent_streams(50)
+///     .header_read_timeout(Duration::from_secs(5))
+///     .handshake_timeout(Duration::from_secs(5));
+/// println!("listening at {}", server.local_addr()?);
+/// server.with_graceful_shutdown(async {}).await?; // at once
+/// # Ok(())
+/// # }
+/// ```
 #[must_use = "a server does nothing until it is awaited"]
 pub struct Serve<L, M, K, F = Pending<()>> {
     listener: L,

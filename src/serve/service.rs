@@ -13,6 +13,21 @@ use tower_service::Service;
 /// of addresses whose response is such a service ([`Made`] for each connection).
 ///
 /// Both implementations are here; `Kind` tells them apart, and is inferred.
+///
+/// ```
+/// # #[beat::main]
+/// # async fn main() {
+/// use beat::serve::ServiceFor;
+///
+/// /// Which service answers `addr`?
+/// async fn choose<M: ServiceFor<std::net::SocketAddr, K>, K>(mut maker: M, addr: &str) -> M::Service {
+///     maker.service_for(addr.parse().unwrap()).await
+/// }
+///
+/// let router: axum::Router = choose(axum::Router::new(), "127.0.0.1:80").await;
+/// # drop(router);
+/// # }
+/// ```
 #[diagnostic::on_unimplemented(
     message = "`beat::serve` cannot serve `{Self}`",
     label = "neither a service of HTTP requests nor one that makes such a service for each client's address",
@@ -23,6 +38,13 @@ use tower_service::Service;
 )]
 pub trait ServiceFor<Addr, Kind>: Send + 'static {
     /// The service of one connection.
+    ///
+    /// ```
+    /// use beat::serve::{Cloned, ServiceFor};
+    ///
+    /// fn answers<M: ServiceFor<(), Cloned, Service = axum::Router>>(_: M) {}
+    /// answers(axum::Router::new());
+    /// ```
     type Service: Service<
             Request<Incoming>,
             Response = Response<Self::Body>,
@@ -32,6 +54,13 @@ pub trait ServiceFor<Addr, Kind>: Send + 'static {
         + Send
         + 'static;
     /// The body of a response.
+    ///
+    /// ```
+    /// use beat::serve::{Cloned, ServiceFor};
+    ///
+    /// fn answers<M: ServiceFor<(), Cloned, Body = axum::body::Body>>(_: M) {}
+    /// answers(axum::Router::new());
+    /// ```
     type Body: Body<Data: Send, Error: Into<Box<dyn Error + Send + Sync>>> + Send + 'static;
 
     /// The service for a connection from `addr`.
@@ -39,10 +68,25 @@ pub trait ServiceFor<Addr, Kind>: Send + 'static {
 }
 
 /// The service itself answers requests; each connection has a clone.
+///
+/// ```
+/// use beat::serve::{Cloned, ServiceFor};
+///
+/// fn is_cloned<M: ServiceFor<(), Cloned>>(_: M) {}
+/// is_cloned(axum::Router::new());
+/// ```
 #[derive(Debug)]
 pub enum Cloned {}
 
 /// A service is made for each connection.
+///
+/// ```
+/// use beat::serve::{Made, ServiceFor};
+/// use std::net::SocketAddr;
+///
+/// fn is_made<M: ServiceFor<SocketAddr, Made>>(_: M) {}
+/// is_made(axum::Router::new().into_make_service_with_connect_info::<SocketAddr>());
+/// ```
 #[derive(Debug)]
 pub enum Made {}
 

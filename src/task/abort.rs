@@ -9,6 +9,19 @@ use std::task::{Context, Poll, Waker};
 use super::{Id, JoinError, JoinHandle, Meta, registry};
 
 /// Aborts one task; see [`JoinHandle::abort`]. Cheap to clone, and does not keep the task's value.
+///
+/// ```
+/// # #[beat::main]
+/// # async fn main() -> std::io::Result<()> {
+/// let task = beat::task::Builder::new().name("endless").spawn(std::future::pending::<()>())?;
+/// let other = task.abort_handle();
+/// assert_eq!((other.id(), other.name()), (task.id(), Some("endless")));
+/// other.abort();
+/// assert!(task.await.unwrap_err().is_cancelled());
+/// assert!(other.is_finished());
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone)]
 pub struct AbortHandle {
     id: Id,
@@ -79,6 +92,26 @@ impl fmt::Debug for AbortHandle {
 }
 
 /// Awaits a task like [`JoinHandle`], and aborts it when dropped: work whose client has gone ends.
+///
+/// ```
+/// # #[beat::main]
+/// # async fn main() {
+/// let (send, receive) = tokio::sync::oneshot::channel::<()>();
+/// let task = beat::spawn(async move {
+///     let _keeps = send;
+///     std::future::pending::<()>().await;
+/// })
+/// .abort_on_drop();
+/// assert!(!task.is_finished());
+/// println!("task {} will end with this handle", task.id());
+/// drop(task);
+/// assert!(receive.await.is_err());
+///
+/// let task = beat::spawn(std::future::pending::<()>()).abort_on_drop();
+/// task.abort();
+/// assert!(task.await.unwrap_err().is_cancelled());
+/// # }
+/// ```
 #[must_use = "the task is aborted when this is dropped"]
 #[derive(Debug)]
 pub struct AbortOnDropHandle<T> {
@@ -106,6 +139,12 @@ impl<T> AbortOnDropHandle<T> {
     }
 
     /// Waits for the task on this thread; see [`JoinHandle::join`].
+    ///
+    /// ```
+    /// let runtime = beat::Runtime::new()?;
+    /// assert_eq!(runtime.spawn(async { 6 * 7 }).abort_on_drop().join()?, 42);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     ///
     /// # Errors
     ///

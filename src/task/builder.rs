@@ -69,6 +69,13 @@ impl Builder {
 
     /// Spawns a future on `runtime`; see [`Handle::spawn`].
     ///
+    /// ```
+    /// let runtime = beat::Runtime::new()?;
+    /// let task = beat::task::Builder::new().name("answer").spawn_on(async { 42 }, runtime.handle())?;
+    /// assert_eq!(task.join()?, 42);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    ///
     /// # Errors
     ///
     /// None at present.
@@ -82,6 +89,18 @@ impl Builder {
     }
 
     /// Spawns a future into the current [`LocalSet`]; see [`spawn_local`](super::spawn_local).
+    ///
+    /// ```
+    /// # #[beat::main]
+    /// # async fn main() {
+    /// let local = beat::LocalSet::new();
+    /// let name = local.run_until(async {
+    ///     let task = beat::task::Builder::new().name("near").spawn_local(async { beat::task::name() });
+    ///     task.unwrap().await.unwrap()
+    /// });
+    /// assert_eq!(name.await.as_deref(), Some("near"));
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
@@ -101,6 +120,16 @@ impl Builder {
 
     /// Spawns a future into `set`; see [`LocalSet::spawn_local`].
     ///
+    /// ```
+    /// # #[beat::main]
+    /// # async fn main() -> std::io::Result<()> {
+    /// let local = beat::LocalSet::new();
+    /// let task = beat::task::Builder::new().name("near").spawn_local_on(async { 42 }, &local)?;
+    /// assert_eq!(local.run_until(task).await?, 42);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     ///
     /// None at present.
@@ -114,6 +143,15 @@ impl Builder {
     }
 
     /// Runs a closure that blocks; see [`beat::spawn_blocking`](crate::spawn_blocking).
+    ///
+    /// ```
+    /// # #[beat::main]
+    /// # async fn main() -> std::io::Result<()> {
+    /// let task = beat::task::Builder::new().name("list").spawn_blocking(|| std::fs::read_dir("/").is_ok())?;
+    /// assert!(task.await?);
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
@@ -130,6 +168,14 @@ impl Builder {
 
     /// Runs a closure that blocks on a thread of `runtime`; see [`Handle::spawn_blocking`].
     ///
+    /// ```
+    /// let runtime = beat::Runtime::new()?;
+    /// let list = || std::fs::read_dir("/").is_ok();
+    /// let task = beat::task::Builder::new().name("list").spawn_blocking_on(list, runtime.handle())?;
+    /// assert!(task.join()?);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    ///
     /// # Errors
     ///
     /// None at present.
@@ -143,6 +189,15 @@ impl Builder {
     }
 
     /// Runs a CPU-bound closure; see [`beat::spawn_blocking_parallel`](crate::spawn_blocking_parallel).
+    ///
+    /// ```
+    /// # #[beat::main]
+    /// # async fn main() -> std::io::Result<()> {
+    /// let task = beat::task::Builder::new().name("answer").spawn_blocking_parallel(|| 6 * 7)?;
+    /// assert_eq!(task.await?, 42);
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
@@ -158,6 +213,13 @@ impl Builder {
     }
 
     /// Runs a CPU-bound closure on `runtime`; see [`Handle::spawn_blocking_parallel`].
+    ///
+    /// ```
+    /// let runtime = beat::Runtime::new()?;
+    /// let task = beat::task::Builder::new().name("answer").spawn_blocking_parallel_on(|| 42, runtime.handle())?;
+    /// assert_eq!(task.join()?, 42);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     ///
     /// # Errors
     ///

@@ -9,6 +9,25 @@ use super::{Id, Meta};
 use crate::cancel::Cancelled;
 
 /// A task or closure was cancelled, or it panicked.
+///
+/// ```
+/// # #[beat::main]
+/// # async fn main() -> std::io::Result<()> {
+/// let task = beat::task::Builder::new().name("summer").spawn(async { panic!("too hot") })?;
+/// let id = task.id();
+/// let error = task.await.unwrap_err();
+/// assert!(error.is_panic());
+/// assert_eq!((error.id(), error.name()), (id, Some("summer")));
+/// assert_eq!(error.into_panic().downcast_ref(), Some(&"too hot"));
+///
+/// let task = beat::spawn(std::future::pending::<()>());
+/// task.abort();
+/// let error = task.await.unwrap_err();
+/// assert!(error.is_cancelled());
+/// assert!(error.try_into_panic().is_err());
+/// # Ok(())
+/// # }
+/// ```
 pub struct JoinError {
     id: Id,
     /// `None` for the cancellation of a task without a name. Boxed, to be one word in every task.

@@ -8,6 +8,15 @@ use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 
 /// The number of a task or closure, unique in the process.
+///
+/// ```
+/// # #[beat::main]
+/// # async fn main() {
+/// let (one, other) = (beat::spawn(async {}), beat::spawn(async {}));
+/// assert_ne!(one.id(), other.id());
+/// println!("task {} and task {}", one.id(), other.id());
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Id(NonZeroU64);
 
@@ -40,6 +49,15 @@ impl fmt::Display for Id {
 
 /// The id of the task or closure whose code calls this.
 ///
+/// ```
+/// # #[beat::main]
+/// # async fn main() {
+/// let task = beat::spawn(async { beat::task::id() });
+/// let id = task.id();
+/// assert_eq!(task.await.unwrap(), id);
+/// # }
+/// ```
+///
 /// # Panics
 ///
 /// Outside a task or closure.
@@ -49,6 +67,10 @@ pub fn id() -> Id {
 }
 
 /// The id of the task or closure whose code calls this, if there is one.
+///
+/// ```
+/// assert_eq!(beat::task::try_id(), None); // outside any task
+/// ```
 pub fn try_id() -> Option<Id> {
     super::with_current(|meta| meta.map(|meta| meta.id))
 }

@@ -10,6 +10,7 @@ use std::task::{Context, Poll, ready};
 use async_task::{FallibleTask, Task};
 
 use super::abort::{AbortHandle, AbortOnDropHandle};
+use super::contained::Contained;
 use super::inbox::Inbox;
 use super::{Id, JoinError, Meta, Output, budget, registry};
 use crate::os;
@@ -19,6 +20,24 @@ use crate::runtime::block_on;
 ///
 /// Awaiting gives `Ok(value)`, or a [`JoinError`] if the task panicked, was aborted, or was dropped by the
 /// shutdown of its runtime.
+///
+/// ```
+/// # #[beat::main]
+/// # async fn main() -> std::io::Result<()> {
+/// let task = beat::task::Builder::new().name("endless").spawn(std::future::pending::<()>())?;
+/// assert_eq!(task.name(), Some("endless"));
+/// println!("task {} was spawned at {}", task.id(), task.spawn_site());
+/// assert!(!task.is_finished());
+/// task.abort();
+/// assert!(task.await.unwrap_err().is_cancelled());
+///
+/// let task = beat::spawn_blocking_parallel(|| 6 * 7);
+/// let stop = task.abort_handle(); // for somebody else to end it with
+/// assert_eq!(task.await?, 42);
+/// stop.abort(); // too late
+/// # Ok(())
+/// # }
+/// ```
 ///
 /// # Cancel safety
 ///
@@ -166,7 +185,7 @@ impl<T> Future for JoinHandle<T> {
         let task = this.task.as_mut().expect("only empty while being dropped");
         let output = ready!(Pin::new(task).poll(cx));
         // No output: the future was dropped before it had finished.
-        Poll::Ready(output.map_or_else(|| Err(JoinError::cancelled(meta)), |output| output.into_inner()))
+        Poll::Ready(output.map_or_else(|| Err(JoinError::cancelled(meta)), Contained::into_inner))
     }
 }
 

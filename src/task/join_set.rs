@@ -93,6 +93,18 @@ impl<T> JoinSet<T> {
     }
 
     /// How many tasks are in the set: those whose results were not taken yet, ended or not.
+    ///
+    /// ```
+    /// # #[beat::main]
+    /// # async fn main() {
+    /// let mut set = beat::JoinSet::new();
+    /// assert!(set.is_empty());
+    /// set.spawn(async { 5 });
+    /// assert_eq!(set.len(), 1);
+    /// set.join_next().await;
+    /// assert!(set.is_empty());
+    /// # }
+    /// ```
     pub fn len(&self) -> usize {
         self.members.len()
     }
@@ -118,6 +130,16 @@ impl<T> JoinSet<T> {
 
     /// As [`join_next`](Self::join_next), with the task's number. An error [knows](JoinError::id) its own.
     ///
+    /// ```
+    /// # #[beat::main]
+    /// # async fn main() {
+    /// let mut set = beat::JoinSet::new();
+    /// let task = set.spawn(async { 5 });
+    /// let (id, value) = set.join_next_with_id().await.unwrap().unwrap();
+    /// assert_eq!((id, value), (task.id(), 5));
+    /// # }
+    /// ```
+    ///
     /// # Errors
     ///
     /// See [`join_next`](Self::join_next).
@@ -134,6 +156,22 @@ impl<T> JoinSet<T> {
     /// Whoever waits for the set by [`poll_join_next`](Self::poll_join_next) is still woken after this. A task's
     /// result may come a moment after its [`is_finished`](AbortHandle::is_finished).
     ///
+    /// ```
+    /// # #[beat::main]
+    /// # async fn main() {
+    /// let mut set = beat::JoinSet::new();
+    /// assert!(set.try_join_next().is_none());
+    /// set.spawn(async { 5 });
+    /// let value = loop {
+    ///     match set.try_join_next() {
+    ///         Some(result) => break result.unwrap(),
+    ///         None => beat::yield_now().await,
+    ///     }
+    /// };
+    /// assert_eq!(value, 5);
+    /// # }
+    /// ```
+    ///
     /// # Errors
     ///
     /// See [`join_next`](Self::join_next).
@@ -142,6 +180,21 @@ impl<T> JoinSet<T> {
     }
 
     /// As [`try_join_next`](Self::try_join_next), with the task's number.
+    ///
+    /// ```
+    /// # #[beat::main]
+    /// # async fn main() {
+    /// let mut set = beat::JoinSet::new();
+    /// let task = set.spawn(async { 5 });
+    /// let result = loop {
+    ///     match set.try_join_next_with_id() {
+    ///         Some(result) => break result.unwrap(),
+    ///         None => beat::yield_now().await,
+    ///     }
+    /// };
+    /// assert_eq!(result, (task.id(), 5));
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
@@ -185,6 +238,16 @@ impl<T> JoinSet<T> {
     ///
     /// Results are thrown away, panics too.
     ///
+    /// ```
+    /// # #[beat::main]
+    /// # async fn main() {
+    /// let mut set = beat::JoinSet::new();
+    /// set.spawn(std::future::pending::<()>());
+    /// set.shutdown().await;
+    /// assert!(set.is_empty());
+    /// # }
+    /// ```
+    ///
     /// # Cancel safety
     ///
     /// Cancel safe: the tasks are aborted by the first poll; those that have not ended stay in the set.
@@ -194,6 +257,16 @@ impl<T> JoinSet<T> {
     }
 
     /// Asks all tasks to end; see [`JoinHandle::abort`]. They stay in the set until they are joined.
+    ///
+    /// ```
+    /// # #[beat::main]
+    /// # async fn main() {
+    /// let mut set = beat::JoinSet::new();
+    /// set.spawn(std::future::pending::<()>());
+    /// set.abort_all();
+    /// assert!(set.join_next().await.unwrap().unwrap_err().is_cancelled());
+    /// # }
+    /// ```
     pub fn abort_all(&mut self) {
         for member in &self.members {
             member.0.abort();
@@ -201,6 +274,18 @@ impl<T> JoinSet<T> {
     }
 
     /// Takes all tasks out of the set and lets them run.
+    ///
+    /// ```
+    /// # #[beat::main]
+    /// # async fn main() {
+    /// let (send, receive) = tokio::sync::oneshot::channel();
+    /// let mut set = beat::JoinSet::new();
+    /// set.spawn(async { send.send("still here") });
+    /// set.detach_all();
+    /// drop(set);
+    /// assert_eq!(receive.await.unwrap(), "still here");
+    /// # }
+    /// ```
     pub fn detach_all(&mut self) {
         self.members.clear();
     }
@@ -210,6 +295,16 @@ impl<T> JoinSet<T> {
     /// `Pending` does not promise that no task has ended: it may have had the waker woken, to be polled again when
     /// others have had a turn. Tasks that are spawned after it wake the waker too.
     ///
+    /// ```
+    /// # #[beat::main]
+    /// # async fn main() {
+    /// let mut set = beat::JoinSet::new();
+    /// set.spawn(async { 5 });
+    /// let next = std::future::poll_fn(|cx| set.poll_join_next(cx)).await;
+    /// assert_eq!(next.unwrap().unwrap(), 5);
+    /// # }
+    /// ```
+    ///
     /// # Errors
     ///
     /// See [`join_next`](Self::join_next).
@@ -218,6 +313,16 @@ impl<T> JoinSet<T> {
     }
 
     /// [`join_next_with_id`](Self::join_next_with_id) as a poll; see [`poll_join_next`](Self::poll_join_next).
+    ///
+    /// ```
+    /// # #[beat::main]
+    /// # async fn main() {
+    /// let mut set = beat::JoinSet::new();
+    /// let task = set.spawn(async { 5 });
+    /// let next = std::future::poll_fn(|cx| set.poll_join_next_with_id(cx)).await;
+    /// assert_eq!(next.unwrap().unwrap(), (task.id(), 5));
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
@@ -296,6 +401,17 @@ impl<T: 'static> JoinSet<T> {
     }
 
     /// Spawns a future that stays on this thread into this set and into `local`; see [`LocalSet::spawn_local`].
+    ///
+    /// ```
+    /// # #[beat::main]
+    /// # async fn main() {
+    /// let local = beat::LocalSet::new();
+    /// let mut set = beat::JoinSet::new();
+    /// let shared = std::rc::Rc::new(5);
+    /// set.spawn_local_on(async move { *shared }, &local);
+    /// assert_eq!(local.run_until(set.join_all()).await, [5]);
+    /// # }
+    /// ```
     #[track_caller]
     pub fn spawn_local_on<F>(&mut self, future: F, local: &LocalSet) -> AbortHandle
     where
@@ -335,6 +451,14 @@ impl<T: Send + 'static> JoinSet<T> {
     }
 
     /// Spawns a future on `runtime`, into the set; see [`Handle::spawn`].
+    ///
+    /// ```
+    /// let runtime = beat::Runtime::new()?;
+    /// let mut set = beat::JoinSet::new();
+    /// set.spawn_on(async { 5 }, runtime.handle());
+    /// assert_eq!(runtime.block_on(set.join_all()), [5]);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     #[track_caller]
     pub fn spawn_on<F>(&mut self, future: F, runtime: &Handle) -> AbortHandle
     where
@@ -344,6 +468,15 @@ impl<T: Send + 'static> JoinSet<T> {
     }
 
     /// Runs a closure that blocks, in the set; see [`beat::spawn_blocking`](crate::spawn_blocking).
+    ///
+    /// ```
+    /// # #[beat::main]
+    /// # async fn main() {
+    /// let mut set = beat::JoinSet::new();
+    /// set.spawn_blocking(|| std::fs::read_dir("/").is_ok());
+    /// assert_eq!(set.join_all().await, [true]);
+    /// # }
+    /// ```
     ///
     /// # Panics
     ///
@@ -357,6 +490,14 @@ impl<T: Send + 'static> JoinSet<T> {
     }
 
     /// Runs a closure that blocks on `runtime`, in the set; see [`Handle::spawn_blocking`].
+    ///
+    /// ```
+    /// let runtime = beat::Runtime::new()?;
+    /// let mut set = beat::JoinSet::new();
+    /// set.spawn_blocking_on(|| std::fs::read_dir("/").is_ok(), runtime.handle());
+    /// assert_eq!(runtime.block_on(set.join_all()), [true]);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     #[track_caller]
     pub fn spawn_blocking_on<F>(&mut self, f: F, runtime: &Handle) -> AbortHandle
     where
@@ -380,6 +521,14 @@ impl<T: Send + 'static> JoinSet<T> {
     }
 
     /// Runs a CPU-bound closure on `runtime`, in the set; see [`Handle::spawn_blocking_parallel`].
+    ///
+    /// ```
+    /// let runtime = beat::Runtime::new()?;
+    /// let mut set = beat::JoinSet::new();
+    /// set.spawn_blocking_parallel_on(|| 6 * 7, runtime.handle());
+    /// assert_eq!(runtime.block_on(set.join_all()), [42]);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     #[track_caller]
     pub fn spawn_blocking_parallel_on<F>(&mut self, f: F, runtime: &Handle) -> AbortHandle
     where

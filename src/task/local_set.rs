@@ -390,6 +390,15 @@ impl fmt::Debug for LocalSet {
 }
 
 /// Keeps a [`LocalSet`] current on this thread; from [`LocalSet::enter`].
+///
+/// ```
+/// let set = beat::LocalSet::new();
+/// let entered: beat::task::LocalEnterGuard = set.enter();
+/// let task = beat::task::spawn_local(async { 5 });
+/// drop(entered);
+/// assert_eq!(set.block_on(&beat::Runtime::new()?, task)?, 5);
+/// # Ok::<(), std::io::Error>(())
+/// ```
 #[must_use = "the set is left when the guard is dropped"]
 pub struct LocalEnterGuard {
     _entered: Entered,

@@ -6,6 +6,16 @@ use std::task::{Context, Poll};
 
 /// Gives the other ready tasks of this thread a turn, then goes on.
 ///
+/// ```
+/// # #[beat::main]
+/// # async fn main() {
+/// for chunk in [1, 2, 3, 4].chunks(2) {
+///     println!("{}", chunk.iter().sum::<i32>());
+///     beat::yield_now().await;
+/// }
+/// # }
+/// ```
+///
 /// # Cancel safety
 ///
 /// Cancel safe: nothing is lost with it.

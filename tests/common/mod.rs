@@ -155,9 +155,8 @@ pub fn nest(handle: beat::Handle, depth: u32) -> u32 {
 
 /// `f` must panic; returns the message.
 pub fn panic_message<R>(f: impl FnOnce() -> R) -> String {
-    let payload = match std::panic::catch_unwind(std::panic::AssertUnwindSafe(f)) {
-        Ok(_) => panic!("it was to panic"),
-        Err(payload) => payload,
+    let Err(payload) = std::panic::catch_unwind(std::panic::AssertUnwindSafe(f)) else {
+        panic!("it was to panic")
     };
     let text = payload.downcast_ref::<&str>().map(ToString::to_string);
     text.or_else(|| payload.downcast_ref::<String>().cloned()).expect("the payload is text")

@@ -43,6 +43,7 @@ const SUITES: &[Suite] = &[
     ("search", "light requests beside searches that fill the workers", suite::search::run),
     ("serve", "requests a second of `beat::serve` and of `axum::serve`", suite::serve::run),
     ("stalls", "timers and sockets beside polls that do not yield", suite::stalls::run),
+    ("chatty", "a quiet task beside tasks that always find something to do", suite::chatty::run),
 ];
 
 /// The suites read `/proc` and Linux clocks.

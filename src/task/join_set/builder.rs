@@ -8,6 +8,35 @@ use crate::runtime::Handle;
 use crate::task::{self, AbortHandle, LocalSet};
 
 /// Spawns a task with a name into a [`JoinSet`]; from [`JoinSet::build_task`].
+///
+/// ```
+/// # #[beat::main]
+/// # async fn main() -> std::io::Result<()> {
+/// use beat::JoinSet;
+///
+/// let runtime = beat::Handle::current();
+/// let mut set = JoinSet::new();
+/// set.build_task().name("a future").spawn(async { 1 })?;
+/// set.build_task().name("a future there").spawn_on(async { 2 }, &runtime)?;
+/// set.build_task().name("a file").spawn_blocking(|| 3)?;
+/// set.build_task().name("a file there").spawn_blocking_on(|| 4, &runtime)?;
+/// set.build_task().name("a sum").spawn_blocking_parallel(|| 5)?;
+/// let sum = set.build_task().name("a sum there").spawn_blocking_parallel_on(|| 6, &runtime)?;
+/// # let _ = sum;
+/// assert_eq!(set.join_all().await.iter().sum::<i32>(), 21);
+///
+/// let local = beat::LocalSet::new();
+/// let mut set = JoinSet::new();
+/// let task = set.build_task().name("around").spawn_local_on(async { 1 }, &local)?;
+/// assert_eq!(task.name(), Some("around"));
+/// let inside = local.run_until(async {
+///     set.build_task().name("inside").spawn_local(async { 2 })?;
+///     std::io::Result::Ok(set.join_all().await)
+/// });
+/// assert_eq!(inside.await?.iter().sum::<i32>(), 3);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 #[must_use = "a builder does nothing until it spawns"]
 pub struct Builder<'a, T> {

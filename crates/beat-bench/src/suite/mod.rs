@@ -3,6 +3,7 @@
 #[path = "../../../../benches/common/allocations.rs"]
 #[allow(dead_code, reason = "a test of Beat's uses the other half")]
 pub(crate) mod allocations;
+pub(crate) mod chatty;
 pub(crate) mod clock;
 pub(crate) mod executors;
 pub(crate) mod figures;

@@ -90,7 +90,7 @@ pub(super) fn missed(all: &[Measured]) -> Vec<String> {
         match recovery(runs) {
             Some(time) if time <= MOST_RECOVERY => {}
             other => {
-                missed.push(format!("admission was back after {other:?}, and {MOST_RECOVERY:?} are the bar"))
+                missed.push(format!("admission was back after {other:?}, and {MOST_RECOVERY:?} are the bar"));
             }
         }
     }

@@ -144,14 +144,14 @@ fn take_events(tries: u32, again: u32, floor: &Floor) -> Result<Vec<String>, Fai
 }
 
 /// Of nanoseconds, up to a minute.
-fn histogram() -> Histogram<u64> {
+pub(super) fn histogram() -> Histogram<u64> {
     Histogram::new_with_bounds(1, 60_000_000_000, 3).expect("the bounds are constants")
 }
 
-fn at(histogram: &Histogram<u64>, quantile: f64) -> Duration {
+pub(super) fn at(histogram: &Histogram<u64>, quantile: f64) -> Duration {
     Duration::from_nanos(histogram.value_at_quantile(quantile))
 }
 
-fn ms(duration: Duration) -> String {
+pub(super) fn ms(duration: Duration) -> String {
     format!("{:.2}", duration.as_secs_f64() * 1e3)
 }

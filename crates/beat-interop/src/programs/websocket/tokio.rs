@@ -60,5 +60,7 @@ pub(crate) async fn main() {
             println!("{}", client.await.unwrap());
         }
     }
-    servers.iter().for_each(|server| server.abort());
+    for server in &servers {
+        server.abort();
+    }
 }
