@@ -208,3 +208,11 @@ fn a_thread_has_no_budget_after_a_set_of_tasks() {
     drop(set);
     receive_in_another_executor();
 }
+
+#[cfg(feature = "tokio")]
+#[test]
+fn what_blocks_in_place_has_no_budget() {
+    at_each_size(|runtime| {
+        runtime.block_on(async { beat::block_in_place(receive_in_another_executor) });
+    });
+}
