@@ -141,3 +141,78 @@ fn a_long_budget_is_not_spent() {
     runtime.block_on(task).unwrap();
     assert_eq!(runtime.metrics().polls - polls_before, 1);
 }
+
+/// Receives what is there, again and again; its future ends when `other` has run.
+#[cfg(feature = "tokio")]
+async fn receive_until(other: &AtomicBool) {
+    let (send, mut receive) = tokio::sync::mpsc::unbounded_channel();
+    while !other.load(SeqCst) {
+        send.send(()).unwrap();
+        receive.recv().await.unwrap();
+    }
+}
+
+#[cfg(feature = "tokio")]
+#[test]
+fn what_block_on_polls_gives_way_to_its_other_branch() {
+    at_each_size(|runtime| {
+        let ran = AtomicBool::new(false);
+        let other = async { ran.store(true, SeqCst) };
+        runtime.block_on(async { tokio::join!(biased; receive_until(&ran), other) });
+    });
+}
+
+#[test]
+fn what_block_on_polls_gives_way_by_time() {
+    at_each_size(|runtime| {
+        let ran = AtomicBool::new(false);
+        let greedy = async {
+            while !ran.load(SeqCst) {
+                beat::task::consume_budget().await;
+            }
+        };
+        let other = async { ran.store(true, SeqCst) };
+        runtime.block_on(futures::future::join(greedy, other));
+    });
+}
+
+/// Would spin if the thread had a budget that nobody fills.
+#[cfg(feature = "tokio")]
+fn receive_in_another_executor() {
+    const MESSAGES: usize = 1_000;
+    let (send, mut receive) = tokio::sync::mpsc::channel(MESSAGES);
+    for i in 0..MESSAGES {
+        send.try_send(i).unwrap();
+    }
+    futures::executor::block_on(async {
+        for i in 0..MESSAGES {
+            assert_eq!(receive.recv().await, Some(i));
+        }
+    });
+}
+
+#[cfg(feature = "tokio")]
+#[test]
+fn a_thread_has_no_budget_after_block_on() {
+    let runtime = runtime(1);
+    runtime.block_on(async {});
+    receive_in_another_executor();
+}
+
+#[cfg(feature = "tokio")]
+#[test]
+fn a_thread_has_no_budget_after_a_set_of_tasks() {
+    let runtime = runtime(1);
+    let set = beat::LocalSet::new();
+    set.block_on(&runtime, async { beat::task::spawn_local(async {}).await.unwrap() });
+    drop(set);
+    receive_in_another_executor();
+}
+
+#[cfg(feature = "tokio")]
+#[test]
+fn what_blocks_in_place_has_no_budget() {
+    at_each_size(|runtime| {
+        runtime.block_on(async { beat::block_in_place(receive_in_another_executor) });
+    });
+}

@@ -53,6 +53,15 @@ impl Budget {
     }
 }
 
+impl Drop for Budget {
+    /// What fills a budget fills it once more when dropped: not that of whoever drops it, on a thread that may have none.
+    fn drop(&mut self) {
+        if let Some(full) = self.full.take() {
+            without_budget(|| drop(full));
+        }
+    }
+}
+
 /// What fills the calling thread's budget.
 fn full() -> Option<RestoreOnPending> {
     let mut set = LocalSet::new();

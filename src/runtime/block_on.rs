@@ -7,6 +7,9 @@
 //! *Wake.* 1. The waker sets `woken`; 2. unparks the thread. *Wait.* 1. The thread takes `woken`; if it was
 //! set, it polls again; 2. else it parks, and goes back to 1. The parker's token closes the gap between the two.
 //!
+//! The thread has nothing else to do, yet each poll of `block_on` has a task's budgets: what is spent makes one branch of
+//! a `select!` or `join!` give way to the others, a timeout among them. Each poll begins with full ones.
+//!
 //! With a clock that can be paused the thread counts as awake, but not while it is parked. The parker sees to that
 //! ([`rest`](crate::rest)), unless it is that of another runtime: then `woken` itself stands for a unit.
 
@@ -23,7 +26,7 @@ use crate::local;
 use crate::parker::{Parker, Unpark};
 use crate::rest::{Counted, Rest};
 use crate::scheduler::Shared;
-use crate::task::budget;
+use crate::task::budget::{self, Budgets};
 use crate::user_code;
 
 struct Unparker {
@@ -91,14 +94,17 @@ pub(crate) fn block_on<F: Future>(shared: &Arc<Shared>, future: F) -> F::Output 
     shared.assert_not_forked();
     assert_may_wait("block_on");
     let _entered = context::Entered::new(shared);
-    run(Some(shared), future)
+    let budgets = Budgets::default();
+    let limit = context::poll_budget();
+    run(Some(shared), future, |poll| budgets.within(limit, poll))
 }
 
 /// Runs `future` to its end on this thread. `caller`: the user's call, for the panic where that is not allowed.
 #[track_caller]
 pub(crate) fn wait_for<F: Future>(caller: &str, future: F) -> F::Output {
     assert_may_wait(caller);
-    run(context::current().as_ref(), future)
+    // A handle finds nothing to do for ever.
+    run(context::current().as_ref(), future, |poll| budget::without(poll))
 }
 
 #[track_caller]
@@ -110,8 +116,9 @@ pub(crate) fn assert_may_wait(caller: &str) {
     );
 }
 
-/// `shared`: the runtime that is entered, whose clock may be paused.
-fn run<F: Future>(shared: Option<&Arc<Shared>>, future: F) -> F::Output {
+/// `shared`: the runtime that is entered, whose clock may be paused. `limited`: calls what it is given, with the budgets
+/// that a poll shall have.
+fn run<F: Future>(shared: Option<&Arc<Shared>>, future: F, limited: impl Fn(&mut dyn FnMut())) -> F::Output {
     let rest = shared.and_then(|shared| shared.rest.as_ref());
     local::with_own(|own| {
         let _counted = Counted::enter(rest, true);
@@ -129,8 +136,9 @@ fn run<F: Future>(shared: Option<&Arc<Shared>>, future: F) -> F::Output {
         let mut cx = Context::from_waker(&waker);
         let mut future = pin!(future);
         loop {
-            // The thread has nothing else to do, and a budget that is spent would make it spin.
-            if let Poll::Ready(output) = budget::without(|| future.as_mut().poll(&mut cx)) {
+            let mut polled = Poll::Pending;
+            limited(&mut || polled = future.as_mut().poll(&mut cx));
+            if let Poll::Ready(output) = polled {
                 return output;
             }
             if unparker.take() {

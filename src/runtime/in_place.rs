@@ -1,6 +1,7 @@
 //! Blocking on the thread at hand.
 
 use crate::local;
+use crate::task::budget;
 use crate::user_code;
 
 /// Runs `f`, which blocks, on this thread, and lets another thread take its place meanwhile.
@@ -38,6 +39,7 @@ where
             );
             user_code::lend(own, f)
         }
-        None => f(),
+        // It may block on a future, and what polls this one may have budgets.
+        None => budget::without(f),
     })
 }

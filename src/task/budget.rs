@@ -9,7 +9,10 @@
 
 use std::cell::Cell;
 use std::future::poll_fn;
+use std::pin::Pin;
 use std::task::{Context, Poll};
+
+use pin_project::pin_project;
 
 #[cfg(feature = "tokio")]
 use crate::driver::coop;
@@ -63,13 +66,22 @@ impl Budgets {
         })
     }
 
+    /// Calls `f`, a poll that is no task's, with budgets of its own, as [`inside`](Self::inside) and
+    /// [`begin_poll`](Self::begin_poll).
+    pub(crate) fn within<R>(&self, limit: u64, f: impl FnOnce() -> R) -> R {
+        self.inside(|| {
+            self.begin_poll(limit);
+            f()
+        })
+    }
+
     /// The poll has ended.
     pub(crate) fn end_poll(&self) {
         LEFT.set(None);
     }
 }
 
-/// Calls `f` without a limit: a closure, or a poll on a thread that has nothing else to do.
+/// Calls `f` without a limit: a closure, or the poll of a handle that a thread waits for.
 pub(crate) fn without<R>(f: impl FnOnce() -> R) -> R {
     struct Restore(Option<Left>);
     impl Drop for Restore {
@@ -142,7 +154,23 @@ pub async fn consume_budget() {
 /// # Cancel safety
 ///
 /// As that of the future inside.
-pub async fn unconstrained<F: Future>(future: F) -> F::Output {
-    let mut future = std::pin::pin!(future);
-    poll_fn(|cx| without(|| future.as_mut().poll(cx))).await
+pub fn unconstrained<F: Future>(future: F) -> Unconstrained<F> {
+    Unconstrained { future }
+}
+
+/// The future of [`unconstrained`].
+#[pin_project]
+#[derive(Debug)]
+#[must_use = "futures do nothing unless you `.await` or poll them"]
+pub struct Unconstrained<F> {
+    #[pin]
+    future: F,
+}
+
+impl<F: Future> Future for Unconstrained<F> {
+    type Output = F::Output;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        without(|| self.project().future.poll(cx))
+    }
 }

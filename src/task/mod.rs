@@ -59,7 +59,7 @@ pub(crate) mod registry;
 mod yield_now;
 
 pub use abort::{AbortHandle, AbortOnDropHandle};
-pub use budget::{consume_budget, unconstrained};
+pub use budget::{Unconstrained, consume_budget, unconstrained};
 pub use builder::Builder;
 pub use error::JoinError;
 pub use id::{Id, id, name, try_id};
