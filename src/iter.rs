@@ -50,6 +50,15 @@ const FIRST: usize = 64;
 const PARTS: usize = 16;
 
 /// `on_beat`, for every indexed iterator of rayon's.
+///
+/// ```
+/// use beat::iter::OnBeat;
+/// use rayon::prelude::*;
+///
+/// let (a, b) = (vec![1, 2, 3], vec![4, 5, 6]);
+/// let product: i32 = a.par_iter().zip(&b).on_beat().map(|(x, y)| x * y).sum();
+/// assert_eq!(product, 32);
+/// ```
 pub trait OnBeat: IndexedParallelIterator {
     /// Has Beat drive this iterator; see the [module](self).
     ///
@@ -68,6 +77,14 @@ pub trait OnBeat: IndexedParallelIterator {
 impl<I: IndexedParallelIterator> OnBeat for I {}
 
 /// `into_beat_iter`: short for `into_par_iter().on_beat()`.
+///
+/// ```
+/// use beat::iter::IntoBeatIterator;
+/// use rayon::prelude::*;
+///
+/// let squares: Vec<u32> = (0..4_u32).into_beat_iter().map(|n| n * n).collect();
+/// assert_eq!(squares, [0, 1, 4, 9]);
+/// ```
 pub trait IntoBeatIterator: Sized + IntoParallelIterator<Iter: IndexedParallelIterator> {
     /// A parallel iterator on Beat over what this is or refers to.
     ///
@@ -85,6 +102,13 @@ pub trait IntoBeatIterator: Sized + IntoParallelIterator<Iter: IndexedParallelIt
 impl<T: IntoParallelIterator<Iter: IndexedParallelIterator>> IntoBeatIterator for T {}
 
 /// `beat_iter`: short for `par_iter().on_beat()`.
+///
+/// ```
+/// use beat::iter::BeatIterator;
+/// use rayon::prelude::*;
+///
+/// assert!([2, 4, 6].beat_iter().all(|n| n % 2 == 0));
+/// ```
 pub trait BeatIterator<'a>: IntoParallelRefIterator<'a, Iter: IndexedParallelIterator> {
     /// A parallel iterator on Beat over references.
     ///
@@ -102,6 +126,15 @@ pub trait BeatIterator<'a>: IntoParallelRefIterator<'a, Iter: IndexedParallelIte
 impl<'a, T: ?Sized + IntoParallelRefIterator<'a, Iter: IndexedParallelIterator>> BeatIterator<'a> for T {}
 
 /// `beat_iter_mut`: short for `par_iter_mut().on_beat()`.
+///
+/// ```
+/// use beat::iter::BeatIteratorMut;
+/// use rayon::prelude::*;
+///
+/// let mut values = [1, 2, 3];
+/// values.beat_iter_mut().for_each(|value| *value *= 10);
+/// assert_eq!(values, [10, 20, 30]);
+/// ```
 pub trait BeatIteratorMut<'a>: IntoParallelRefMutIterator<'a, Iter: IndexedParallelIterator> {
     /// A parallel iterator on Beat over exclusive references.
     ///
@@ -124,6 +157,14 @@ impl<'a, T: ?Sized + IntoParallelRefMutIterator<'a, Iter: IndexedParallelIterato
 }
 
 /// A parallel iterator that Beat drives; from [`OnBeat::on_beat`].
+///
+/// ```
+/// use beat::iter::IntoBeatIterator;
+/// use rayon::prelude::*;
+///
+/// let numbers = (0..1_000_u32).into_beat_iter();
+/// assert_eq!(numbers.find_any(|&n| n == 700), Some(700));
+/// ```
 #[derive(Clone, Debug)]
 #[must_use = "iterators are lazy and do nothing unless consumed"]
 pub struct BeatIter<I> {

@@ -159,6 +159,14 @@ pub fn unconstrained<F: Future>(future: F) -> Unconstrained<F> {
 }
 
 /// The future of [`unconstrained`].
+///
+/// ```
+/// use std::future::{Ready, ready};
+///
+/// let future: beat::task::Unconstrained<Ready<u8>> = beat::task::unconstrained(ready(5));
+/// assert_eq!(beat::Runtime::new()?.block_on(future), 5);
+/// # Ok::<(), std::io::Error>(())
+/// ```
 #[pin_project]
 #[derive(Debug)]
 #[must_use = "futures do nothing unless you `.await` or poll them"]
