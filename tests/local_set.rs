@@ -790,8 +790,9 @@ mod with_tokio {
                     let operations = spawn_local(operations_in_a_poll()).await.unwrap();
                     assert!((100..=128).contains(&operations), "{operations}");
                 }
-                // `block_on` has no limit.
-                assert_eq!(operations_in_a_poll().await, 1000);
+                // `block_on` has one too, some of which this poll may have spent.
+                let operations = operations_in_a_poll().await;
+                assert!((64..=128).contains(&operations), "{operations}");
             });
         });
     }
