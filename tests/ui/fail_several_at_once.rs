@@ -1,4 +1,4 @@
-//! Six mistakes, six messages, and nothing that only follows from them.
+//! Five mistakes, five messages, and nothing that only follows from them.
 
 #[beat::main(
     colour = "red",
