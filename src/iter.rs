@@ -92,7 +92,7 @@ pub trait IntoBeatIterator: Sized + IntoParallelIterator<Iter: IndexedParallelIt
     /// use beat::iter::IntoBeatIterator;
     /// use rayon::prelude::*;
     ///
-    /// assert_eq!((0..100_u64).into_beat_iter().sum::<u64>(), 4950);
+    /// assert_eq!((0..100_u32).into_beat_iter().sum::<u32>(), 4950);
     /// ```
     fn into_beat_iter(self) -> BeatIter<Self::Iter> {
         self.into_par_iter().on_beat()
