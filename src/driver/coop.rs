@@ -17,6 +17,7 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
+use tokio::runtime::Handle;
 use tokio::task::LocalSet;
 use tokio::task::coop::{RestoreOnPending, has_budget_remaining, poll_proceed};
 
@@ -62,8 +63,16 @@ impl Drop for Budget {
     }
 }
 
-/// What fills the calling thread's budget.
+/// Whether the calling thread is ending, and tokio's thread-locals on it are gone.
+pub(super) fn is_too_late() -> bool {
+    Handle::try_current().is_err_and(|error| error.is_thread_local_destroyed())
+}
+
+/// What fills the calling thread's budget; `None` if the thread is ending: then there is no budget, and no limit.
 fn full() -> Option<RestoreOnPending> {
+    if is_too_late() {
+        return None;
+    }
     let mut set = LocalSet::new();
     let full = Rc::new(Cell::new(None));
     let made = Rc::clone(&full);

@@ -19,6 +19,7 @@ use std::time::Duration;
 use futures::task::AtomicWaker;
 use tokio::runtime::{Builder, EnterGuard, Handle, Runtime};
 
+use super::coop;
 use super::escaped::Escaped;
 #[cfg(feature = "test-util")]
 use super::paused::Keeper;
@@ -140,7 +141,7 @@ impl Driver for TokioDriver {
     }
 
     fn enter(&self) -> Entered {
-        if Handle::try_current().is_err_and(|error| error.is_thread_local_destroyed()) {
+        if coop::is_too_late() {
             // A destructor at the end of a thread: there is nowhere to enter it any more.
             return None;
         }
