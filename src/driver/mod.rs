@@ -61,6 +61,11 @@ pub(crate) trait Driver: Send + Sync + fmt::Debug {
     /// Makes a `park` look at its parker again. From any thread, also from inside the turn.
     fn nudge(&self);
 
+    /// How long until the next millisecond at which timers fall due; `None` if they keep no such grid.
+    fn until_edge(&self) -> Option<Duration> {
+        None
+    }
+
     /// Takes what events are there, without blocking.
     fn turn(&self);
 

@@ -14,7 +14,7 @@ use std::future::poll_fn;
 use std::mem;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Poll;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures::task::AtomicWaker;
 use tokio::runtime::{Builder, EnterGuard, Handle, Runtime};
@@ -29,11 +29,18 @@ use crate::rest::Rest;
 use crate::scheduler::Config;
 use crate::worker::run_hook;
 
+/// Nanoseconds from one to the next time at which timers fall due.
+const EDGES: u32 = 1_000_000;
+/// By then they have.
+const BEHIND_EDGE: Duration = Duration::from_micros(20);
+
 pub(crate) struct TokioDriver {
     /// `None` after shutdown. Only the token holder enters, so the lock is uncontended; it is held for a turn.
     runtime: Mutex<Option<Runtime>>,
     handle: Handle,
     waker: Arc<AtomicWaker>,
+    /// When its clock began, or a little later.
+    began: Instant,
     escaped: Arc<Escaped>,
     /// Of a clock that can be paused.
     #[cfg(feature = "test-util")]
@@ -87,17 +94,27 @@ impl TokioDriver {
         // Between the two it waits for events.
         builder.on_thread_park(move || parks.end_stretch()).on_thread_unpark(move || unparks.begin_stretch());
         let runtime = builder.build()?;
+        let began = Instant::now();
         let handle = runtime.handle().clone();
         escaped.watch(handle.metrics());
         let waker = Arc::new(AtomicWaker::new());
         Ok(Self {
             handle,
+            began,
             escaped,
             runtime: Mutex::new(Some(runtime)),
             #[cfg(feature = "test-util")]
             keeper: settings.start_paused.then(|| Keeper::new(Arc::clone(&waker))),
             waker,
         })
+    }
+
+    /// Whether its clock is the system's.
+    fn has_real_time(&self) -> bool {
+        #[cfg(feature = "test-util")]
+        return self.keeper.is_none();
+        #[cfg(not(feature = "test-util"))]
+        true
     }
 
     fn block_on(&self, future: impl Future<Output = ()>) {
@@ -134,6 +151,12 @@ impl Driver for TokioDriver {
 
     fn nudge(&self) {
         self.waker.wake();
+    }
+
+    fn until_edge(&self) -> Option<Duration> {
+        let into = self.began.elapsed().subsec_nanos() % EDGES;
+        let until = Duration::from_nanos(u64::from(EDGES - into));
+        self.has_real_time().then_some(until + BEHIND_EDGE)
     }
 
     fn turn(&self) {
