@@ -481,6 +481,10 @@ impl<'a> Worker<'a> {
         // It lowers its flag before it looks whether the driver is covered; here the order is the reverse.
         fence();
         self.shared.watchdog.ensure(self.shared);
+        // In the turn nobody was woken: until it ended, it was not known how many would come.
+        if self.shared.is_worth_waking(self.local.tasks_len()) {
+            self.shared.wake_if_unattended();
+        }
     }
 
     fn park_with(&self, token: &Token<'_>) {

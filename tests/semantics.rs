@@ -30,9 +30,8 @@ struct Column {
 }
 
 /// What may be said in a panic, as the table has it.
-const MESSAGES: [&str; 4] = [
-    "it would wait for the driver it sits in",
-    "all I/O and timers would stand still",
+const MESSAGES: [&str; 3] = [
+    "it would hold up the driver it sits in",
     "there is no reactor running",
     "no Beat runtime is current on this thread",
 ];

@@ -22,7 +22,7 @@ use std::task::{Context, Poll, Wake, Waker};
 
 use super::context;
 use crate::driver;
-use crate::local;
+use crate::local::{self, Local};
 use crate::parker::{Parker, Unpark};
 use crate::rest::{Counted, Rest};
 use crate::scheduler::Shared;
@@ -94,9 +94,9 @@ pub(crate) fn block_on<F: Future>(shared: &Arc<Shared>, future: F) -> F::Output 
     shared.assert_not_forked();
     assert_may_wait("block_on");
     let _entered = context::Entered::new(shared);
-    let budgets = Budgets::default();
+    let foreign = Budgets::default();
     let limit = context::poll_budget();
-    run(Some(shared), future, |poll| budgets.within(limit, poll))
+    run(Some(shared), future, |own, poll| own.map_or(&foreign, |own| &own.budgets).within(limit, poll))
 }
 
 /// Runs `future` to its end on this thread. `caller`: the user's call, for the panic where that is not allowed.
@@ -104,21 +104,25 @@ pub(crate) fn block_on<F: Future>(shared: &Arc<Shared>, future: F) -> F::Output 
 pub(crate) fn wait_for<F: Future>(caller: &str, future: F) -> F::Output {
     assert_may_wait(caller);
     // A handle finds nothing to do for ever.
-    run(context::current().as_ref(), future, |poll| budget::without(poll))
+    run(context::current().as_ref(), future, |_, poll| budget::without(poll))
 }
 
 #[track_caller]
 pub(crate) fn assert_may_wait(caller: &str) {
     assert!(
         !driver::is_inside(),
-        "`{caller}` was called by a task that was given to `tokio::spawn`: it would wait for the driver it sits in. \
+        "`{caller}` was called by a task that was given to `tokio::spawn`: it would hold up the driver it sits in. \
          Spawn the task with `beat::spawn`, or `.await` instead of blocking"
     );
 }
 
 /// `shared`: the runtime that is entered, whose clock may be paused. `limited`: calls what it is given, with the budgets
-/// that a poll shall have.
-fn run<F: Future>(shared: Option<&Arc<Shared>>, future: F, limited: impl Fn(&mut dyn FnMut())) -> F::Output {
+/// that a poll shall have, on a thread with this state.
+fn run<F: Future>(
+    shared: Option<&Arc<Shared>>,
+    future: F,
+    limited: impl Fn(Option<&Local>, &mut dyn FnMut()),
+) -> F::Output {
     let rest = shared.and_then(|shared| shared.rest.as_ref());
     local::with_own(|own| {
         let _counted = Counted::enter(rest, true);
@@ -137,7 +141,7 @@ fn run<F: Future>(shared: Option<&Arc<Shared>>, future: F, limited: impl Fn(&mut
         let mut future = pin!(future);
         loop {
             let mut polled = Poll::Pending;
-            limited(&mut || polled = future.as_mut().poll(&mut cx));
+            limited(own, &mut || polled = future.as_mut().poll(&mut cx));
             if let Poll::Ready(output) = polled {
                 return output;
             }

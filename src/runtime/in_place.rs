@@ -1,5 +1,6 @@
 //! Blocking on the thread at hand.
 
+use super::block_on::assert_may_wait;
 use crate::local;
 use crate::task::budget;
 use crate::user_code;
@@ -30,15 +31,9 @@ pub fn block_in_place<F, R>(f: F) -> R
 where
     F: FnOnce() -> R,
 {
+    assert_may_wait("block_in_place");
     local::with_own(|own| match own {
-        Some(own) => {
-            assert!(
-                !own.is_in_turn(),
-                "`block_in_place` was called by a task that was given to `tokio::spawn`: all I/O and timers would \
-                 stand still. Spawn the task with `beat::spawn`, or use `spawn_blocking`"
-            );
-            user_code::lend(own, f)
-        }
+        Some(own) => user_code::lend(own, f),
         // It may block on a future, and what polls this one may have budgets.
         None => budget::without(f),
     })
