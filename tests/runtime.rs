@@ -5,6 +5,7 @@ mod common;
 use std::io::ErrorKind::InvalidInput;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::mpsc::RecvTimeoutError;
 use std::time::Duration;
 
 use beat::{Handle, Pinning, Runtime};
@@ -409,6 +410,23 @@ fn a_thread_lets_go_of_runtimes_it_has_forked_on() {
     }
     common::runtime(1).block_on(async { assert_eq!(fib(10), 55) });
     assert_eq!(drops.count(), 3);
+}
+
+#[test]
+fn nothing_is_left_of_a_runtime() {
+    let (held, is_held) = std::sync::mpsc::channel::<()>();
+    let hook = move || {
+        // By whatever holds a hook.
+        let _ = &held;
+    };
+    let runtime = Runtime::builder().worker_threads(1).on_thread_start(hook).build().unwrap();
+    runtime.block_on(async {
+        beat::spawn(async { tokio::time::sleep(Duration::from_millis(1)).await }).await.unwrap();
+        beat::spawn_blocking(|| ()).await.unwrap();
+    });
+    drop(runtime);
+    // The last reference may go on a thread that is ending.
+    assert_eq!(is_held.recv_timeout(Duration::from_secs(60)), Err(RecvTimeoutError::Disconnected));
 }
 
 #[test]

@@ -90,9 +90,12 @@ impl TokioDriver {
         #[cfg(feature = "test-util")]
         builder.start_paused(settings.start_paused);
         let escaped = Arc::new(Escaped::new(config.heartbeat, settings.warnings));
-        let (parks, unparks) = (Arc::clone(&escaped), Arc::clone(&escaped));
+        // Weak: what `escaped` watches holds tokio's handle, and that these hooks.
+        let (parks, unparks) = (Arc::downgrade(&escaped), Arc::downgrade(&escaped));
         // Between the two it waits for events.
-        builder.on_thread_park(move || parks.end_stretch()).on_thread_unpark(move || unparks.begin_stretch());
+        builder
+            .on_thread_park(move || parks.upgrade().iter().for_each(|escaped| escaped.end_stretch()))
+            .on_thread_unpark(move || unparks.upgrade().iter().for_each(|escaped| escaped.begin_stretch()));
         let runtime = builder.build()?;
         let began = Instant::now();
         let handle = runtime.handle().clone();
