@@ -195,3 +195,41 @@ fn a_long_poll_on_duty_strands_nobody_without_a_driver() {
         runtime.block_on(closure).unwrap();
     });
 }
+
+/// One turn of the driver can make many tasks ready, all on the thread that took it. If they last, a sleeping worker
+/// takes its share at once: the watchdog, who finds a thread that is stuck, need not find this one.
+#[test]
+fn events_of_one_turn_that_are_worth_a_core_get_one() {
+    const ROUNDS: usize = 50;
+    let runtime = common::runtime(2);
+    let busy = |micros| {
+        let began = Instant::now();
+        while began.elapsed() < Duration::from_micros(micros) {
+            std::hint::spin_loop();
+        }
+    };
+    // So that a poll is known to last.
+    for _ in 0..200 {
+        runtime.block_on(runtime.spawn(async move { busy(100) })).unwrap();
+    }
+    let unaided = (0..ROUNDS).filter(|_| {
+        let before = runtime.metrics().long_polls;
+        let both = Arc::new(std::sync::Barrier::new(2));
+        let due = tokio::time::Instant::now() + Duration::from_millis(2);
+        let tasks: Vec<_> = (0..2)
+            .map(|_| {
+                let both = Arc::clone(&both);
+                runtime.spawn(async move {
+                    tokio::time::sleep_until(due).await;
+                    // Each waits for the other inside its poll.
+                    both.wait();
+                    busy(100);
+                })
+            })
+            .collect();
+        tasks.into_iter().for_each(|task| runtime.block_on(task).unwrap());
+        runtime.metrics().long_polls == before
+    });
+    // The machine may disturb some rounds.
+    assert!(unaided.count() > 0, "of two tasks that waited for each other one stayed behind the other");
+}

@@ -5,6 +5,8 @@
 //! `/healthz` beside it; then nothing, until four requests at once are all answered again. Where no group can be made
 //! the suite says so and ends.
 
+#[path = "../../../../../benches/common/group.rs"]
+#[expect(dead_code, reason = "a test asks for more")]
 mod group;
 mod load;
 mod options;

@@ -51,6 +51,11 @@ impl Group {
         files.map(|file| format!("echo $$ > {} && ", file.display())).collect()
     }
 
+    /// Whether the kernel counts its stalls.
+    pub(super) fn has_stalls(&self) -> bool {
+        self.directories.iter().any(|directory| directory.join("memory.pressure").exists())
+    }
+
     /// The bytes in use.
     pub(super) fn usage(&self) -> io::Result<u64> {
         let text = fs::read_to_string(self.directories[0].join(self.usage))?;

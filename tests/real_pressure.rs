@@ -1,0 +1,179 @@
+//! Real stalls, in control groups of the test's own: they raise the level of whoever is in the group and of nobody else.
+//!
+//! The test starts itself again, inside a group, in one of two roles, and talks to it a line at a time. Where no group
+//! can be made it says so and is skipped.
+
+#![cfg(target_os = "linux")]
+
+mod common;
+#[path = "../benches/common/group.rs"]
+#[expect(dead_code, reason = "the benchmark asks for more")]
+mod group;
+
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Lines, Read, Seek, Write};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::time::Duration;
+
+use beat::Runtime;
+use beat::pressure::{Level, Policy, PressureConfig};
+use common::within;
+use group::Group;
+
+const MIB: u64 = 1 << 20;
+/// For the group that stalls: less than it reads.
+const TIGHT: u64 = 32 * MIB;
+const READ: u64 = 160 * MIB;
+const PLENTY: u64 = 512 * MIB;
+/// Says to the started test who it is.
+const ROLE: &str = "BEAT_TEST_ROLE";
+const PATIENCE: Duration = Duration::from_secs(120);
+
+#[test]
+fn stalls_raise_the_level_of_their_group_alone() {
+    match std::env::var(ROLE).as_deref() {
+        Ok("reader") => return read_again_and_again(),
+        Ok("neighbour") => return admit_on_request(),
+        _ => {}
+    }
+    let (tight, wide) = match (Group::new(TIGHT), Group::new(PLENTY)) {
+        (Ok(tight), Ok(wide)) => (tight, wide),
+        (Err(why), _) | (_, Err(why)) => return eprintln!("skipped: no cgroup ({why}); it takes root"),
+    };
+    if !tight.has_stalls() {
+        return eprintln!("skipped: this kernel counts no stalls by control group");
+    }
+    within(PATIENCE, || {
+        let mut reader = Role::start("reader", &tight);
+        let mut neighbour = Role::start("neighbour", &wide);
+        assert_eq!(reader.ask("level"), "None");
+        reader.tell("read");
+        assert_eq!(reader.answer(), "raised");
+        for _ in 0..20 {
+            assert_eq!(neighbour.ask("admit"), "100 admitted at None");
+        }
+        assert_ne!(reader.ask("level"), "None", "the noise has gone on");
+        reader.tell("stop");
+        assert_eq!(reader.answer(), "fallen");
+    });
+}
+
+/// This program, in a group.
+struct Role {
+    child: Child,
+    to: ChildStdin,
+    from: Lines<BufReader<ChildStdout>>,
+}
+
+impl Role {
+    fn start(role: &str, group: &Group) -> Self {
+        let program = std::env::current_exe().unwrap();
+        let script = format!("{} exec \"$0\" --exact --nocapture \"$1\"", group.enter());
+        let mut child = Command::new("sh")
+            .args(["-c", &script, program.to_str().unwrap(), "stalls_raise_the_level_of_their_group_alone"])
+            .env(ROLE, role)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let to = child.stdin.take().unwrap();
+        let from = BufReader::new(child.stdout.take().unwrap()).lines();
+        Self { child, to, from }
+    }
+
+    fn tell(&mut self, what: &str) {
+        writeln!(self.to, "{what}").unwrap();
+    }
+
+    /// The next line that is ours, and not the test harness's.
+    fn answer(&mut self) -> String {
+        let line = self
+            .from
+            .by_ref()
+            .map(Result::unwrap)
+            .find_map(|line| line.strip_prefix("> ").map(str::to_owned));
+        line.expect("it lives")
+    }
+
+    fn ask(&mut self, what: &str) -> String {
+        self.tell(what);
+        self.answer()
+    }
+}
+
+impl Drop for Role {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn say(line: impl std::fmt::Display) {
+    println!("\n> {line}");
+    io::stdout().flush().unwrap();
+}
+
+fn orders() -> impl Iterator<Item = String> {
+    io::stdin().lines().map(Result::unwrap)
+}
+
+fn runtime() -> Runtime {
+    // What stalls say, and nothing else.
+    let config = PressureConfig::new().policy(Policy::StallOnly).hold(Duration::from_millis(100));
+    Runtime::builder().worker_threads(1).pressure(config).build().unwrap()
+}
+
+/// Looks until the level is as wanted.
+fn until(runtime: &Runtime, wanted: impl Fn(Level) -> bool) {
+    while !wanted(runtime.handle().pressure().level) {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Reads a file that the group has no room for, from `read` to `stop`.
+fn read_again_and_again() {
+    let runtime = runtime();
+    let stop = Arc::new(AtomicBool::new(false));
+    let mut readers = Vec::new();
+    for order in orders() {
+        match order.as_str() {
+            "level" => say(format_args!("{:?}", runtime.handle().pressure().level)),
+            "read" => {
+                // On a disk: in memory it would count against the limit for good.
+                let mut file = tempfile::tempfile_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+                io::copy(&mut io::repeat(7).take(READ), &mut file).unwrap();
+                file.sync_all().unwrap();
+                let stop = Arc::clone(&stop);
+                readers.push(std::thread::spawn(move || read_until(&mut file, &stop)));
+                until(&runtime, |level| level > Level::None);
+                say("raised");
+            }
+            _ => {
+                stop.store(true, SeqCst);
+                readers.drain(..).for_each(|reader| reader.join().unwrap());
+                until(&runtime, |level| level == Level::None);
+                say("fallen");
+            }
+        }
+    }
+}
+
+fn read_until(file: &mut File, stop: &AtomicBool) {
+    let mut buffer = vec![0; 1 << 20];
+    while !stop.load(SeqCst) {
+        file.rewind().unwrap();
+        while file.read(&mut buffer).unwrap() > 0 && !stop.load(SeqCst) {}
+    }
+}
+
+/// Has a hundred tasks admitted for each line.
+fn admit_on_request() {
+    let runtime = runtime();
+    let _entered = runtime.enter();
+    for _ in orders() {
+        let admitted = (0..100).filter(|_| beat::admit().memory(MIB).try_spawn(async {}).is_ok()).count();
+        say(format_args!("{admitted} admitted at {:?}", runtime.handle().pressure().level));
+    }
+}
