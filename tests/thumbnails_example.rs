@@ -13,7 +13,7 @@ use axum::body::{Body, Bytes};
 use axum::http::{Request, StatusCode, header};
 use axum::response::Response;
 use beat::Runtime;
-use beat::pressure::{PressureConfig, PressureSource, Reading};
+use beat::pressure::{Policy, PressureConfig, PressureSource, Reading};
 use example::args::{self, Invocation};
 use example::engine::Engine;
 use example::http::{self, Service};
@@ -23,7 +23,8 @@ use serde_json::Value;
 use tempfile::TempDir;
 use tower::ServiceExt;
 
-const ENGINES: [Engine; 3] = [Engine::Beat, Engine::TokioBlocking, Engine::TokioSemaphore(2)];
+const BEAT: Engine = Engine::Beat(Policy::Headroom);
+const ENGINES: [Engine; 3] = [BEAT, Engine::TokioBlocking, Engine::TokioSemaphore(2)];
 const MIB: u64 = 1 << 20;
 
 /// A directory with two pictures and something else.
@@ -88,15 +89,15 @@ fn each_engine_makes_thumbnails() {
         });
         let told = told.unwrap();
         assert_eq!((&told["engine"], &told["counts"]["made"]), (&engine.to_string().into(), &3.into()));
-        assert_eq!(told["level"].is_string(), engine == Engine::Beat);
+        assert_eq!(told["level"].is_string(), engine == BEAT);
     }
 }
 
 #[test]
 fn uploads_are_read_by_what_is_in_them() {
     let dir = pictures();
-    let service = service(Engine::Beat, &dir);
-    let answers = Engine::Beat.block_on(2, async {
+    let service = service(BEAT, &dir);
+    let answers = BEAT.block_on(2, async {
         let mut png = Vec::new();
         let drawn = image::load_from_memory(&picture::draw(3, (200, 100))).unwrap();
         drawn.write_to(&mut Cursor::new(&mut png), image::ImageFormat::Png).unwrap();
@@ -143,7 +144,7 @@ fn without_memory_a_thumbnail_is_refused_and_light_routes_are_not() {
     let dir = pictures();
     let config = PressureConfig::new().source(|| Scarce).guaranteed_minimum(1);
     let runtime = Runtime::builder().worker_threads(2).pressure(config).build().unwrap();
-    let service = service(Engine::Beat, &dir);
+    let service = service(BEAT, &dir);
     runtime.block_on(async {
         let minimum = beat::admit().try_spawn(std::future::pending::<()>()).expect("one is let in");
         let request = Request::get("/thumb/wide.jpg").body(Body::empty()).unwrap();
@@ -169,7 +170,7 @@ fn a_bad_argument_says_what_to_do() {
         (&["--workers", "0"], "from 1 to 1024"),
         (&["--nonsense"], "--nonsense"),
     ] {
-        let error = parse(args).err().expect("refused");
+        let Err(error) = parse(args) else { panic!("{args:?} are taken") };
         assert!(error.contains(says), "{error}");
     }
     let Ok(Invocation::Serve(args)) = parse(&["/nowhere/at/all"]) else {

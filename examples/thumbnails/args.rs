@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use lexopt::prelude::*;
 
 use super::engine::Engine;
+use beat::pressure::Policy;
 
 /// The text of `--help`.
 pub(crate) const HELP: &str = "\
@@ -16,7 +17,8 @@ Usage: thumbnails [OPTIONS] [DIR]
 
   DIR               a directory with PNG and JPEG files [default: six drawn pictures of 12 megapixels]
   --addr IP:PORT    where to listen; port 0 takes any free port [default: 127.0.0.1:8080]
-  --engine ENGINE   beat, tokio-blocking, or tokio-semaphore:N for at most N at a time [default: beat]
+  --engine ENGINE   beat (or beat-stall-only, beat-composite: other measures of memory pressure), tokio-blocking, or
+                    tokio-semaphore:N for at most N at a time [default: beat]
   --workers N       threads that do the work [default: one for each core]
   --help            this text
 ";
@@ -43,7 +45,7 @@ pub(crate) struct Args {
 pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Invocation, lexopt::Error> {
     let mut dir = None;
     let mut addr = SocketAddr::from(([127, 0, 0, 1], 8080));
-    let mut engine = Engine::Beat;
+    let mut engine = Engine::Beat(Policy::default());
     let mut workers = std::thread::available_parallelism().map_or(1, usize::from);
     let mut parser = lexopt::Parser::from_args(args);
     while let Some(arg) = parser.next()? {

@@ -3,6 +3,7 @@
 //! | | futures | closures | when memory is short |
 //! |---|---|---|---|
 //! | `beat` | workers | the same workers | refuses what does not fit |
+//! | `beat-stall-only`, `beat-composite` | workers | the same workers | the same, by another policy |
 //! | `tokio-blocking` | tokio workers | tokio's blocking pool | goes on |
 //! | `tokio-semaphore:N` | tokio workers | the same, at most N at a time | goes on; refuses all beyond N |
 
@@ -14,13 +15,14 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use axum::Router;
+use beat::pressure::{Policy, PressureConfig};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
 /// A scheduler to run the service on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Engine {
-    Beat,
+    Beat(Policy),
     TokioBlocking,
     TokioSemaphore(usize),
 }
@@ -37,8 +39,9 @@ pub(crate) enum Failed {
 impl Engine {
     /// Starts the scheduler with `workers` threads and runs `future` on it to its end.
     pub(crate) fn block_on<F: Future>(self, workers: usize, future: F) -> io::Result<F::Output> {
-        if self == Engine::Beat {
-            let runtime = beat::Runtime::builder().worker_threads(workers).build()?;
+        if let Engine::Beat(policy) = self {
+            let pressure = PressureConfig::new().policy(policy);
+            let runtime = beat::Runtime::builder().worker_threads(workers).pressure(pressure).build()?;
             return Ok(runtime.block_on(future));
         }
         let runtime =
@@ -54,7 +57,7 @@ impl Engine {
         stop: impl Future<Output = ()> + Send + 'static,
     ) -> io::Result<()> {
         match self {
-            Engine::Beat => beat::serve(listener, router).with_graceful_shutdown(stop).await,
+            Engine::Beat(_) => beat::serve(listener, router).with_graceful_shutdown(stop).await,
             _ => axum::serve(listener, router).with_graceful_shutdown(stop).await,
         }
     }
@@ -67,7 +70,7 @@ impl Engine {
     ) -> Result<R, Failed> {
         let lost = |error: &dyn fmt::Display| Failed::Lost(error.to_string());
         match self {
-            Engine::Beat => {
+            Engine::Beat(_) => {
                 let task = beat::admit().memory(bytes).try_spawn_blocking_parallel(f);
                 let task = task.map_err(|overloaded| Failed::Refused(overloaded.retry_after()))?;
                 // Nobody needs the picture of a client that has left.
@@ -92,7 +95,9 @@ impl Engine {
 impl fmt::Display for Engine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Engine::Beat => f.write_str("beat"),
+            Engine::Beat(Policy::StallOnly) => f.write_str("beat-stall-only"),
+            Engine::Beat(Policy::Composite) => f.write_str("beat-composite"),
+            Engine::Beat(_) => f.write_str("beat"),
             Engine::TokioBlocking => f.write_str("tokio-blocking"),
             Engine::TokioSemaphore(most) => write!(f, "tokio-semaphore:{most}"),
         }
@@ -104,13 +109,18 @@ impl FromStr for Engine {
 
     fn from_str(text: &str) -> Result<Self, String> {
         match text.split_once(':') {
-            None if text == "beat" => Ok(Engine::Beat),
+            None if text == "beat" => Ok(Engine::Beat(Policy::Headroom)),
+            None if text == "beat-stall-only" => Ok(Engine::Beat(Policy::StallOnly)),
+            None if text == "beat-composite" => Ok(Engine::Beat(Policy::Composite)),
             None if text == "tokio-blocking" => Ok(Engine::TokioBlocking),
             Some(("tokio-semaphore", most)) => match most.parse() {
                 Ok(most @ 1..=100_000) => Ok(Engine::TokioSemaphore(most)),
                 _ => Err("write a number from 1 to 100000 after `tokio-semaphore:`".into()),
             },
-            _ => Err("the engines are beat, tokio-blocking and tokio-semaphore:N".into()),
+            _ => Err(
+                "the engines are beat, beat-stall-only, beat-composite, tokio-blocking and tokio-semaphore:N"
+                    .into(),
+            ),
         }
     }
 }

@@ -99,7 +99,7 @@ async fn of_upload(State(service): State<Arc<Service>>, Query(asked): Query<Aske
 
 async fn pressure(State(service): State<Arc<Service>>) -> Json<Value> {
     let counts = json!({ "made": service.made.load(Relaxed), "refused": service.refused.load(Relaxed) });
-    if service.engine != Engine::Beat {
+    if !matches!(service.engine, Engine::Beat(_)) {
         return Json(json!({ "engine": service.engine.to_string(), "counts": counts }));
     }
     let seen = beat::pressure();

@@ -62,8 +62,8 @@ pub(super) fn runtime() -> io::Result<Runtime> {
     tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()
 }
 
-/// `clients` that each ask again when they have got their answer; thumbnails a second.
-pub(super) fn closed(runtime: &Runtime, addr: SocketAddr, clients: usize, time: Duration) -> f64 {
+/// `clients` that each ask again when they have got their answer; thumbnails and refusals a second.
+pub(super) fn closed(runtime: &Runtime, addr: SocketAddr, clients: usize, time: Duration) -> (f64, f64) {
     let began = Instant::now();
     let counts = Arc::new(Counts::default());
     let tasks: Vec<_> = (0..clients)
@@ -86,7 +86,8 @@ pub(super) fn closed(runtime: &Runtime, addr: SocketAddr, clients: usize, time: 
             let _ = task.await;
         }
     });
-    counts.made.load(Relaxed) as f64 / began.elapsed().as_secs_f64()
+    let seconds = began.elapsed().as_secs_f64();
+    (counts.made.load(Relaxed) as f64 / seconds, counts.refused.load(Relaxed) as f64 / seconds)
 }
 
 /// Asks `rate` times a second, whatever comes back.

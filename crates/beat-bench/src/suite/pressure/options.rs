@@ -13,7 +13,7 @@ Usage: beat-bench pressure [OPTIONS]
   --factor N       the overload, in times of the peak [default: 4]
   --limit MIB      the memory limit [default: 512]
   --workers N      the server's workers [default: 2]
-  --engines A,B    [default: beat,tokio-blocking,tokio-semaphore:4]
+  --engines A,B    [default: beat,beat-stall-only,beat-composite,tokio-blocking,tokio-semaphore:4]
   --plot FILE      where the plot goes [default: target/pressure.svg]
   --server PATH    measure this program instead of building the example
 ";
@@ -33,7 +33,7 @@ pub(super) struct Options {
 
 /// Reads the arguments after the suite's name; `None` asks for [`HELP`].
 pub(super) fn parse(mut parser: lexopt::Parser) -> Result<Option<Options>, lexopt::Error> {
-    let engines = ["beat", "tokio-blocking", "tokio-semaphore:4"];
+    let engines = ["beat", "beat-stall-only", "beat-composite", "tokio-blocking", "tokio-semaphore:4"];
     let mut options = Options {
         runs: 10,
         seconds: 10,

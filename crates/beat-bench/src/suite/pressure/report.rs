@@ -42,8 +42,8 @@ fn recovery(runs: &[Run]) -> Option<Duration> {
 pub(super) fn table(options: &Options, all: &[Measured]) -> String {
     let mut text = format!(
         "Limit {} MiB, {} workers, {} times the peak for {} s, {} runs; medians of runs, `/healthz` over all.\n\n\
-         | engine | killed | peak/s | made/s | share of peak, least | refused/s | failed | `/healthz` p50, ms | p99 | \
-         most MiB | admission back, s at most |\n|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|\n",
+         | engine | killed | peak/s | refused there/s | made/s | share of peak, least | refused/s | failed | `/healthz` p50, ms | p99 | \
+         most MiB | admission back, s at most |\n|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|\n",
         options.limit >> 20,
         options.workers,
         options.factor,
@@ -57,9 +57,10 @@ pub(super) fn table(options: &Options, all: &[Measured]) -> String {
         let least = runs.iter().map(share).fold(f64::INFINITY, f64::min);
         let back = recovery(runs).map_or("never".into(), |time| format!("{:.1}", time.as_secs_f64()));
         text += &format!(
-            "| {engine} | {killed} of {} | {:.1} | {:.1} | {:.2}, {least:.2} | {:.1} | {} | {:.1} | {:.1} | {} | {back} |\n",
+            "| {engine} | {killed} of {} | {:.1} | {:.1} | {:.1} | {:.2}, {least:.2} | {:.1} | {} | {:.1} | {:.1} | {} | {back} |\n",
             runs.len(),
             median(runs, |run| run.peak),
+            median(runs, |run| run.peak_refused),
             median(runs, |run| run.goodput),
             median(runs, share),
             median(runs, |run| run.refused),

@@ -40,6 +40,8 @@ pub(super) struct Sample {
 pub(super) struct Run {
     /// Thumbnails a second, of two clients.
     pub(super) peak: f64,
+    /// Refusals a second beside them: there was room for all of them.
+    pub(super) peak_refused: f64,
     /// The same, and refusals and failures, under the overload.
     pub(super) goodput: f64,
     pub(super) refused: f64,
@@ -58,7 +60,7 @@ impl Run {
         let addr = server.addr;
         let runtime = load::runtime()?;
         load::closed(&runtime, addr, options.workers, WARM_UP);
-        let peak = load::closed(&runtime, addr, options.workers, PEAK_TIME);
+        let (peak, peak_refused) = load::closed(&runtime, addr, options.workers, PEAK_TIME);
         if peak == 0.0 {
             return Err(format!("{engine} makes no thumbnail at all under this limit").into());
         }
@@ -91,6 +93,7 @@ impl Run {
         let seconds = time.as_secs_f64();
         Ok(Self {
             peak,
+            peak_refused,
             goodput: made as f64 / seconds,
             refused: refused as f64 / seconds,
             failed: counts.failed.load(Relaxed),
