@@ -467,37 +467,40 @@ impl Drop for Sets {
     }
 }
 
-/// A task that is being polled when the end comes is left alone, and dropped when its poll is over.
+/// A task that is being polled when the end comes is left alone, and dropped when its poll is over: now and then by
+/// whoever waits for the threads meanwhile, and by the last step if not. Hence some rounds.
 #[test]
 fn a_task_that_is_polled_meanwhile_is_dropped_after_its_poll() {
-    common::within(LIMIT, || {
-        let runtime = common::runtime(2);
-        let handle = runtime.handle().clone();
-        let (waits, ends) = (Latch::new(), Latch::new());
-        drop(runtime.spawn({
-            let (waits, ends) = (Arc::clone(&waits), Sets(Arc::clone(&ends)));
-            async move {
-                let _ends = ends;
-                waits.set();
-                std::future::pending::<()>().await;
-            }
-        }));
-        waits.wait();
-        let (polled, drops) = (Latch::new(), Drops::default());
-        let guard = drops.guard();
-        drop(runtime.spawn({
-            let polled = Arc::clone(&polled);
-            async move {
-                let _guard = guard;
-                polled.set();
-                ends.wait();
-                std::future::pending::<()>().await;
-            }
-        }));
-        polled.wait();
-        drop(runtime);
-        assert_eq!(drops.count(), 1);
-        // Until here it has kept the runtime's queues.
-        drop(handle);
-    });
+    common::within(LIMIT, || (0..20).for_each(|_| drop_while_polled()));
+}
+
+fn drop_while_polled() {
+    let runtime = common::runtime(2);
+    let handle = runtime.handle().clone();
+    let (waits, ends) = (Latch::new(), Latch::new());
+    drop(runtime.spawn({
+        let (waits, ends) = (Arc::clone(&waits), Sets(Arc::clone(&ends)));
+        async move {
+            let _ends = ends;
+            waits.set();
+            std::future::pending::<()>().await;
+        }
+    }));
+    waits.wait();
+    let (polled, drops) = (Latch::new(), Drops::default());
+    let guard = drops.guard();
+    drop(runtime.spawn({
+        let polled = Arc::clone(&polled);
+        async move {
+            let _guard = guard;
+            polled.set();
+            ends.wait();
+            std::future::pending::<()>().await;
+        }
+    }));
+    polled.wait();
+    drop(runtime);
+    assert_eq!(drops.count(), 1);
+    // Until here it has kept the runtime's queues.
+    drop(handle);
 }
