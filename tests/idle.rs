@@ -132,4 +132,8 @@ fn an_idle_runtime_makes_no_wake_ups() {
     events();
     stop.store(true, SeqCst);
     runtime.block_on(closure).unwrap();
+
+    stays_quiet("after all of it", 0);
+    // Everybody sleeps, and hears of the end.
+    common::within(std::time::Duration::from_secs(60), || drop(runtime));
 }
