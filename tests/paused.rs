@@ -15,7 +15,7 @@ use tokio::time::{Instant, advance, interval, sleep, sleep_until, timeout};
 
 const HOUR: Duration = Duration::from_secs(3600);
 /// Real time in which a clock that is not held would jump: a few parks.
-const A_WHILE: Duration = Duration::from_millis(5);
+const A_WHILE: Duration = Duration::from_millis(20);
 
 fn paused(workers: usize) -> beat::Runtime {
     beat::Runtime::builder().worker_threads(workers).start_paused(true).build().unwrap()
@@ -100,8 +100,16 @@ fn a_closure_holds_time_and_so_do_its_halves() {
 fn a_blocking_closure_holds_time_even_asleep() {
     at_each_size(|| async {
         let start = Instant::now();
-        let sleeper = beat::spawn(sleeps_for(HOUR));
+        let begun = Latch::new();
+        let sleeper = beat::spawn({
+            let begun = Arc::clone(&begun);
+            async move {
+                begun.set();
+                sleeps_for(HOUR).await
+            }
+        });
         let closure = beat::spawn_blocking(move || {
+            begun.wait();
             std::thread::sleep(A_WHILE);
             start.elapsed()
         });

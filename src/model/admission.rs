@@ -112,7 +112,8 @@ fn a_waiter_abandoned_while_it_is_admitted_keeps_nothing() {
             panic!("there is no room")
         };
         let waiter = Waiter::new();
-        let place = queue.enqueue(Class::Normal, 1, false, &waiter.waker);
+        // Polled anew with a waker of its own, as a future is that has been moved to another task.
+        let place = queue.enqueue(Class::Normal, 1, false, Waker::noop());
         let leaves = spawn(&queue, move |queue| queue.abandon(Class::Normal, first).wake());
         let ends = spawn(&queue, |queue| queue.release(1).wake());
         waiter.wait(&queue, place);
@@ -120,6 +121,21 @@ fn a_waiter_abandoned_while_it_is_admitted_keeps_nothing() {
         ends.join().unwrap();
         queue.release(1).wake();
         assert_eq!(queue.load(), (0, 0, 0));
+    });
+}
+
+#[test]
+fn the_sampler_is_awake_for_as_long_as_somebody_waits() {
+    check(|| {
+        let queue = Queue::new(0);
+        queue.set_terms(terms(0)).wake();
+        let Place::Waits(number, _) = queue.enqueue(Class::Normal, 1, false, Waker::noop()) else {
+            panic!("there is no room")
+        };
+        let falls_asleep = || (0..1000).any(|_| queue.may_sleep(1, || false));
+        assert!(!falls_asleep());
+        queue.abandon(Class::Normal, number).wake();
+        assert!(falls_asleep());
     });
 }
 
