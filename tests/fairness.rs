@@ -230,6 +230,7 @@ fn events_of_one_turn_that_are_worth_a_core_get_one() {
         tasks.into_iter().for_each(|task| runtime.block_on(task).unwrap());
         runtime.metrics().long_polls == before
     });
-    // The machine may disturb some rounds.
-    assert!(unaided.count() > 0, "of two tasks that waited for each other one stayed behind the other");
+    // The machine may disturb some rounds, and a worker that has just gone to look may help in a few.
+    let unaided = unaided.count();
+    assert!(unaided > ROUNDS / 4, "one stayed behind the other, but for {unaided} of {ROUNDS} times");
 }

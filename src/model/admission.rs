@@ -132,7 +132,7 @@ fn the_sampler_is_awake_for_as_long_as_somebody_waits() {
         let Place::Waits(number, _) = queue.enqueue(Class::Normal, 1, false, Waker::noop()) else {
             panic!("there is no room")
         };
-        let falls_asleep = || (0..1000).any(|_| queue.may_sleep(1, || false));
+        let falls_asleep = || (0..10).any(|_| queue.may_sleep(1, || false));
         assert!(!falls_asleep());
         queue.abandon(Class::Normal, number).wake();
         assert!(falls_asleep());
