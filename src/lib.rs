@@ -34,7 +34,8 @@
 //!    share, their loop, what they do inside user code, and who watches over it.
 //! 7. `runtime`, `roll`, `lifecycle`: making, using and ending it all. `metrics`. `long_polls`. `os`.
 //! 8. `pressure`, `admission`: how much memory there is, and who may start work that needs some.
-//! 9. `hyper`, `serve`: HTTP on it. `addressed`, `__rayon`: what rayon's programs need. `model`: the loom models.
+//! 9. `topology`: the machine, where workers sit on it, and who is near whom.
+//! 10. `hyper`, `serve`: HTTP on it. `addressed`, `__rayon`: what rayon's programs need. `model`: the loom models.
 
 // The models use a part of each protocol's vocabulary.
 #![cfg_attr(loom, allow(dead_code))]
@@ -93,6 +94,8 @@ pub mod task;
 mod ticket;
 mod ticking;
 #[cfg(not(loom))]
+pub mod topology;
+#[cfg(not(loom))]
 mod user_code;
 #[cfg(not(loom))]
 mod watchdog;
@@ -112,13 +115,15 @@ mod api {
     pub use crate::join::join;
     pub use crate::metrics::Metrics;
     pub use crate::runtime::{
-        BroadcastContext, Builder, EnterGuard, Explanation, Handle, NoCurrentRuntime, Pinning, Runtime,
+        BroadcastContext, Builder, EnterGuard, Explanation, Handle, NoCurrentRuntime, Runtime,
         block_in_place, broadcast, current_num_threads, current_thread_index,
     };
     pub use crate::scope::{Scope, ScopeFifo, in_place_scope, in_place_scope_fifo, scope, scope_fifo};
     pub use crate::task::{
         AbortHandle, AbortOnDropHandle, JoinError, JoinHandle, JoinSet, LocalSet, yield_now,
     };
+
+    pub use crate::topology::{Pinning, topology};
 
     pub use crate::admission::shorthands::*;
     #[cfg(feature = "axum")]

@@ -30,13 +30,19 @@ impl Affinity {
         Ok(Self(unsafe { set.assume_init() }))
     }
 
-    /// The mask with one CPU.
-    pub(crate) fn only(cpu: usize) -> Self {
+    /// The mask with these CPUs.
+    pub(crate) fn of(cpus: impl Iterator<Item = usize>) -> io::Result<Self> {
         // SAFETY: all zeroes is the empty cpu_set_t.
         let mut set = unsafe { mem::zeroed::<libc::cpu_set_t>() };
-        // SAFETY: CPU_SET checks the index against the set's size.
-        unsafe { libc::CPU_SET(cpu, &mut set) };
-        Self(set)
+        for cpu in cpus {
+            if cpu >= libc::CPU_SETSIZE as usize {
+                let message = format!("CPU {cpu} has a number above those that masks are made of here");
+                return Err(io::Error::new(io::ErrorKind::Unsupported, message));
+            }
+            // SAFETY: the index is below the set's size.
+            unsafe { libc::CPU_SET(cpu, &mut set) };
+        }
+        Ok(Self(set))
     }
 
     /// The CPUs in the mask, ascending.

@@ -14,8 +14,8 @@ impl Affinity {
         ))
     }
 
-    pub(crate) fn only(_cpu: usize) -> Self {
-        Self
+    pub(crate) fn of(_cpus: impl Iterator<Item = usize>) -> io::Result<Self> {
+        Ok(Self)
     }
 
     pub(crate) fn cpus(&self) -> Vec<usize> {

@@ -13,27 +13,7 @@ use crate::lifecycle;
 use crate::os::{self, Affinity};
 use crate::pressure::PressureConfig;
 use crate::scheduler::{Config, Hooks, Shared, ThreadName};
-
-/// Whether workers are bound to cores.
-///
-/// ```
-/// use beat::Pinning;
-///
-/// let runtime = beat::Runtime::builder().pinning(Pinning::None).build()?;
-/// # drop(runtime);
-/// # Ok::<(), std::io::Error>(())
-/// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Pinning {
-    /// Workers run where the system puts them.
-    None,
-    /// Worker *i* is bound to the *i*-th CPU that the process may use. Linux only.
-    ///
-    /// Threads that user code starts on a worker inherit its mask, and `std::thread::available_parallelism`
-    /// answers 1 there.
-    Cores,
-}
+use crate::topology::{self, CpuSet, Pinning};
 
 /// The most workers a runtime may have: what the census has room for.
 const MOST_WORKERS: usize = 4096;
@@ -529,28 +509,30 @@ impl Builder {
 
     /// One mask for each worker, or none.
     fn pins(&self, workers: usize, allowed: Option<&Affinity>) -> io::Result<Vec<Affinity>> {
-        let cpus = allowed.map(Affinity::cpus).unwrap_or_default();
+        let cpus: CpuSet = allowed.map(Affinity::cpus).unwrap_or_default().into_iter().collect();
         let fits = workers <= cpus.len();
         // With fewer workers than CPUs, several such processes would all sit on the first ones.
         let fills = workers == cpus.len();
-        match self.pinning {
+        match &self.pinning {
             Some(Pinning::None) => Ok(Vec::new()),
-            None if !(self.global && fills || self.pins_if_possible && fits) => Ok(Vec::new()),
-            Some(Pinning::Cores) if !fits => Err(invalid(format!(
-                "{workers} workers cannot be pinned to the {} CPUs this process may use: set `worker_threads` to \
-                 that number or less, or `pinning` to none",
-                cpus.len()
-            ))),
-            None | Some(Pinning::Cores) => {
-                let masks: Vec<_> = cpus.into_iter().take(workers).map(Affinity::only).collect();
-                match try_masks(&masks) {
-                    Err(error) if self.pinning.is_some() => Err(error),
-                    Err(_) => Ok(Vec::new()),
-                    Ok(()) => Ok(masks),
-                }
+            Some(pinning) => masks(pinning, workers, &cpus),
+            None if self.global && fills || self.pins_if_possible && fits => {
+                Ok(masks(&Pinning::Cores, workers, &cpus).unwrap_or_default())
             }
+            None => Ok(Vec::new()),
         }
     }
+}
+
+/// The mask of each worker, tried.
+fn masks(pinning: &Pinning, workers: usize, cpus: &CpuSet) -> io::Result<Vec<Affinity>> {
+    // Says why, where there are no masks.
+    Affinity::current()?;
+    let placement = topology::topology().with_allowed(cpus)?.place(pinning, workers)?;
+    let masks = placement.cpus().iter().map(|cpus| Affinity::of(cpus.iter()));
+    let masks = masks.collect::<io::Result<Vec<_>>>()?;
+    try_masks(&masks)?;
+    Ok(masks)
 }
 
 /// Tries each mask on a thread of its own, so that an impossible one is an error here and not a surprise later.

@@ -3,10 +3,11 @@
 use std::fmt;
 use std::thread;
 
+use super::Builder;
 use super::builder::{self, WORKERS_VARIABLE};
-use super::{Builder, Pinning};
 use crate::driver::DriverKind;
 use crate::os::{Affinity, Limits, Policy};
+use crate::topology::Pinning;
 
 /// What [`Builder::build`] would do here, and why; from [`Builder::explain`]. Displays as lines of text.
 ///
@@ -144,17 +145,28 @@ impl Builder {
 
     fn explain_pinning(&self, machine: &Machine, workers: usize, to: &mut Explanation) {
         let fits = !machine.cpus.is_empty() && workers <= machine.cpus.len();
-        let yes = |why: &str| format!("worker i on the i-th CPU of {:?}: {why}", machine.cpus);
-        to.choose("pinning", match self.pinning {
-            Some(Pinning::None) => "none: set by `pinning`".to_owned(),
-            Some(Pinning::Cores) => yes("set by `pinning`"),
-            None if self.pins_if_possible && fits => yes("there is a CPU for each worker"),
-            None if self.pins_if_possible => "none: there are fewer CPUs than workers".to_owned(),
-            None if fits && workers == machine.cpus.len() => {
-                "none, but worker i on the i-th CPU if this becomes the global runtime: a worker for each CPU".to_owned()
-            }
-            None => "none: only with a worker for each CPU are those of the global runtime pinned unasked".to_owned(),
-        });
+        let yes = |pinning: &Pinning, why: &str| {
+            format!("{}, of the CPUs {:?}: {why}", pinning.name(), machine.cpus)
+        };
+        to.choose(
+            "pinning",
+            match &self.pinning {
+                Some(Pinning::None) => "none: set by `pinning`".to_owned(),
+                Some(pinning) => yes(pinning, "set by `pinning`"),
+                None if self.pins_if_possible && fits => {
+                    yes(&Pinning::Cores, "there is a CPU for each worker")
+                }
+                None if self.pins_if_possible => "none: there are fewer CPUs than workers".to_owned(),
+                None if fits && workers == machine.cpus.len() => {
+                    "none, but a CPU each if this becomes the global runtime: there is a worker for each CPU"
+                        .to_owned()
+                }
+                None => {
+                    "none: only with a worker for each CPU are those of the global runtime pinned unasked"
+                        .to_owned()
+                }
+            },
+        );
     }
 
     fn explain_driver(&self, to: &mut Explanation) {
@@ -308,7 +320,10 @@ mod tests {
         assert!(text(&Builder::basic(), &on).contains("none: set by `scheduling_slices`"));
         assert!(text(&Builder::performance(), &on).contains("there is a CPU for each worker"));
         assert!(text(&Builder::performance().worker_threads(9), &on).contains("fewer CPUs than workers"));
-        assert!(text(&Builder::advanced(), &on).contains("CPU of [0, 1, 2, 3]: set by `pinning`"));
+        assert!(
+            text(&Builder::advanced(), &on)
+                .contains("a CPU each, of the CPUs [0, 1, 2, 3]: set by `pinning`")
+        );
         assert!(text(&Builder::development(), &on).contains("longer than 10ms are reported"));
     }
 

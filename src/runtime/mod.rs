@@ -13,7 +13,7 @@ pub(crate) mod outside;
 mod pool;
 mod presets;
 
-pub use builder::{Builder, Pinning};
+pub use builder::Builder;
 pub use explain::Explanation;
 pub use handle::{EnterGuard, Handle, NoCurrentRuntime};
 pub use in_place::block_in_place;

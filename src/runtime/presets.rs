@@ -3,7 +3,8 @@
 
 use std::time::Duration;
 
-use super::{Builder, Pinning};
+use super::Builder;
+use crate::topology::Pinning;
 
 /// From when on the development preset reports a poll: many times what a prompt service can bear.
 const LONG_POLL: Duration = Duration::from_millis(10);
