@@ -116,7 +116,7 @@ mod api {
     pub use crate::metrics::Metrics;
     pub use crate::runtime::{
         BroadcastContext, Builder, EnterGuard, Explanation, Handle, NoCurrentRuntime, Runtime,
-        block_in_place, broadcast, current_num_threads, current_thread_index,
+        ThreadAffinity, block_in_place, broadcast, current_num_threads, current_thread_index,
     };
     pub use crate::scope::{Scope, ScopeFifo, in_place_scope, in_place_scope_fifo, scope, scope_fifo};
     pub use crate::task::{

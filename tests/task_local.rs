@@ -95,7 +95,7 @@ fn halves_have_theirs_by_sync_scope() {
     }
     at_each_size(|runtime| {
         let total = runtime.spawn_blocking_parallel(|| NUMBER.sync_scope(1, || sum(12))).join().unwrap();
-        assert_eq!(total, (4096..8192).sum());
+        assert_eq!(total, (4096..8192).sum::<usize>());
     });
 }
 

@@ -20,9 +20,13 @@ impl std::fmt::Debug for Affinity {
 impl Affinity {
     /// The calling thread's mask.
     pub(crate) fn current() -> io::Result<Self> {
+        Self::of_thread(SELF)
+    }
+
+    fn of_thread(tid: libc::pid_t) -> io::Result<Self> {
         let mut set = MaybeUninit::<libc::cpu_set_t>::zeroed();
-        // SAFETY: the pointer is to a cpu_set_t and the size is that type's; 0 is the calling thread.
-        let rc = unsafe { libc::sched_getaffinity(0, mem::size_of::<libc::cpu_set_t>(), set.as_mut_ptr()) };
+        // SAFETY: the pointer is to a cpu_set_t and the size is that type's; a thread that there is not is an error.
+        let rc = unsafe { libc::sched_getaffinity(tid, mem::size_of::<libc::cpu_set_t>(), set.as_mut_ptr()) };
         if rc != 0 {
             return Err(io::Error::last_os_error());
         }
@@ -202,6 +206,11 @@ impl ThreadClock {
     /// its number since is given the slice: no more than a hint to the kernel.
     pub(crate) fn set_slice(&self, slice: Slice) {
         set_slice_of(self.tid, slice);
+    }
+
+    /// The thread's mask. Of one that has ended: none, or that of a thread that has got its number since.
+    pub(crate) fn affinity(&self) -> Option<Affinity> {
+        Affinity::of_thread(self.tid).ok()
     }
 
     /// Whether the thread sleeps in the kernel (on a lock, a pipe, a disk), as against running or waiting for

@@ -53,6 +53,10 @@ impl ThreadClock {
         None
     }
 
+    pub(crate) fn affinity(&self) -> Option<Affinity> {
+        None
+    }
+
     pub(crate) fn set_slice(&self, _slice: Slice) {}
 
     pub(crate) fn is_asleep(&self) -> bool {

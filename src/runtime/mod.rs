@@ -1,5 +1,6 @@
 //! Runtimes: their making, their use from outside, their end.
 
+mod affinity;
 pub(crate) mod block_on;
 mod builder;
 pub(crate) mod context;
@@ -13,6 +14,7 @@ pub(crate) mod outside;
 mod pool;
 mod presets;
 
+pub use affinity::ThreadAffinity;
 pub use builder::Builder;
 pub use explain::Explanation;
 pub use handle::{EnterGuard, Handle, NoCurrentRuntime};

@@ -90,7 +90,7 @@ impl Parts {
         let mut caches = [Groups::new(), Groups::new(), Groups::new()];
         let cpus = self.cpus.iter().zip(kind_of).map(|(part, kind)| Cpu {
             id: part.id,
-            core: cores.add(part.core.map_or(Err(part.id), Ok), part.id),
+            core: cores.add(part.core.ok_or(part.id), part.id),
             package: packages.add(part.package, part.id),
             node: node_of(part.id),
             kind,

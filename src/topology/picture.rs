@@ -13,7 +13,7 @@ use std::fmt;
 use super::{Cpu, Topology};
 
 /// Where lines break.
-const WIDTH: usize = 100;
+pub(super) const WIDTH: usize = 104;
 
 impl fmt::Display for Topology {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -48,11 +48,10 @@ impl Topology {
             some(self.nodes.len(), "NUMA node"),
             self.source
         )?;
-        match self.allowed == self.online {
-            true => writeln!(f, "; all are given to this process")?,
-            false => {
-                writeln!(f, "; CPUs {} are given to this process, those in (...) are not", self.allowed)?
-            }
+        if self.allowed == self.online {
+            writeln!(f, "; all are given to this process")?;
+        } else {
+            writeln!(f, "; CPUs {} are given to this process, those in (...) are not", self.allowed)?;
         }
         let offline = self.present.difference(&self.online);
         if !offline.is_empty() {

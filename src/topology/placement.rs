@@ -3,6 +3,7 @@
 use std::fmt;
 use std::io;
 
+use super::picture::WIDTH;
 use super::{Cpu, CpuSet, Topology, bad};
 
 /// Whether and how workers are bound to CPUs, of those that the process was given.
@@ -79,7 +80,7 @@ impl Pinning {
 /// let machine: Topology = "core:4 pu:2".parse()?;
 /// let placement = machine.place(&Pinning::Cores, 6)?;
 /// assert_eq!(placement.cpus().len(), 6);
-/// assert_eq!(placement.to_string(), "workers 0-5: CPUs 0 2 4 6 1 3\n");
+/// assert_eq!(placement.to_string(), "workers 0-5: CPUs 0-6 by 2 1 3\n");
 /// # Ok::<(), std::io::Error>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -233,27 +234,54 @@ impl fmt::Display for Placement {
         let mut first = 0;
         for run in runs {
             let workers: CpuSet = (first..first + run.len()).collect();
-            let plural = if run.len() == 1 { "worker" } else { "workers" };
-            if let ([cpu], true) = (run, is_single(&run[0])) {
-                writeln!(f, "{plural} {workers}: CPU {cpu}")?;
-            } else if is_single(&run[0]) {
-                let cpus: Vec<_> = run.iter().filter_map(CpuSet::first).collect();
-                writeln!(f, "{plural} {workers}: CPUs {}", in_order(&cpus))?;
-            } else {
-                writeln!(f, "{plural} {workers}: any of the CPUs {}", run[0])?;
-            }
             first += run.len();
+            match run {
+                [cpus] if is_single(cpus) => writeln!(f, "worker {workers}: CPU {cpus}")?,
+                [cpus] => writeln!(f, "worker {workers}: any of the CPUs {cpus}")?,
+                [cpus, ..] if !is_single(cpus) => writeln!(f, "workers {workers}: any of the CPUs {cpus}")?,
+                run => {
+                    let cpus: Vec<_> = run.iter().filter_map(CpuSet::first).collect();
+                    write_wrapped(f, &format!("workers {workers}: CPUs"), &in_order(&cpus))?;
+                }
+            }
         }
         Ok(())
     }
 }
 
-/// The numbers in their order, with runs of three and more put together.
-fn in_order(numbers: &[usize]) -> String {
-    let runs = numbers.chunk_by(|a, b| a + 1 == *b);
-    let words = runs.flat_map(|run| match run {
-        [first, .., last] if run.len() > 2 => vec![format!("{first}-{last}")],
-        _ => run.iter().map(usize::to_string).collect(),
-    });
-    words.collect::<Vec<_>>().join(" ")
+/// The numbers in their order, with runs of the same step put together.
+fn in_order(mut numbers: &[usize]) -> Vec<String> {
+    let mut words = Vec::new();
+    while let [first, rest @ ..] = numbers {
+        let step = rest.first().and_then(|second| second.checked_sub(*first)).filter(|&step| step > 0);
+        let mut length =
+            numbers.windows(2).take_while(|pair| pair[1].checked_sub(pair[0]) == step).count() + 1;
+        // The last one may begin a run of neighbours.
+        let is_taken = step > Some(1) && numbers.get(length) == Some(&(numbers[length - 1] + 1));
+        length -= usize::from(is_taken);
+        let (run, others) = numbers.split_at(length);
+        match (step, run) {
+            (Some(1), [first, _, .., last]) => words.push(format!("{first}-{last}")),
+            (Some(step), [first, _, _, .., last]) => words.push(format!("{first}-{last} by {step}")),
+            _ => {
+                words.push(first.to_string());
+                numbers = rest;
+                continue;
+            }
+        }
+        numbers = others;
+    }
+    words
+}
+
+fn write_wrapped(f: &mut fmt::Formatter<'_>, head: &str, words: &[String]) -> fmt::Result {
+    let mut line = head.to_owned();
+    for word in words {
+        if line.len() + 1 + word.len() > WIDTH {
+            writeln!(f, "{line}")?;
+            line = " ".repeat(head.len());
+        }
+        line = line + " " + word;
+    }
+    writeln!(f, "{line}")
 }

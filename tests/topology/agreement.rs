@@ -31,15 +31,12 @@ fn write_documents() {
 #[test]
 fn hwlocs_documents_say_what_the_files_say() {
     let mut read = 0;
-    for machine in machines::all() {
-        let document = format!("tests/topology/xml/{}.xml", machine.name);
+    for (name, machine) in machines::topologies() {
+        let document = format!("tests/topology/xml/{name}.xml");
         let document = Path::new(env!("CARGO_MANIFEST_DIR")).join(document);
         let Ok(text) = fs::read_to_string(document) else { continue };
-        let mut by_hwloc = Topology::from_xml(&text).unwrap();
-        if let Some(allowed) = machine.allowed {
-            by_hwloc = by_hwloc.with_allowed(&allowed.parse().unwrap()).unwrap();
-        }
-        assert_eq!(by_hwloc, machine.topology(), "{}", machine.name);
+        let by_hwloc = Topology::from_xml(&text).unwrap().with_allowed(machine.allowed()).unwrap();
+        assert_eq!(by_hwloc, machine, "{name}");
         read += 1;
     }
     assert!(read >= 5, "{read}");
@@ -83,7 +80,8 @@ mod live {
 
     #[test]
     fn both_see_the_same_on_other_machines() {
-        for machine in machines::all() {
+        // Those of two sockets are alike, and the largest has thousands of files.
+        for machine in machines::all().into_iter().filter(|machine| machine.cpus.len() < 200) {
             let tree = machine.tree();
             let root = tree.path().to_str().unwrap();
             elsewhere("on_other_files", &[("HWLOC_FSROOT", root), ("HWLOC_COMPONENTS", FILES_ONLY)]);

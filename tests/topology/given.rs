@@ -38,6 +38,7 @@ fn this_machine_is_seen() {
 
 #[cfg(target_os = "linux")]
 mod linux {
+    use std::collections::HashSet;
     use std::thread;
 
     use beat::Runtime;
@@ -96,7 +97,7 @@ mod linux {
             Pinning::Node,
             Pinning::Cpus(list),
         ] {
-            let workers = machine.room(&pinning);
+            let (workers, mut seen) = (machine.room(&pinning), HashSet::new());
             let runtime =
                 Runtime::builder().worker_threads(workers).pinning(pinning.clone()).build().unwrap();
             // Not in the order of the workers.
@@ -108,6 +109,15 @@ mod linux {
             let placement = machine.place(&pinning, workers).unwrap();
             let masks = runtime.broadcast(|_| mask());
             assert_eq!(sorted(&masks), sorted(placement.cpus()), "{pinning:?}");
+            // The report says the same, place by place.
+            let reports = runtime.broadcast(|_| beat::Handle::current().affinities());
+            for thread in reports.into_iter().flatten() {
+                if let Some(worker) = thread.worker {
+                    seen.insert(worker);
+                    assert_eq!(thread.cpus, placement.cpus()[worker], "{pinning:?}: {worker}");
+                }
+            }
+            assert_eq!(seen.len(), workers);
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::sync::OnceLock;
 
 use beat::topology::{CpuSet, Topology};
 use tempfile::TempDir;
@@ -130,8 +131,11 @@ impl Machine {
 }
 
 fn write(file: &Path, text: impl ToString) {
-    fs::create_dir_all(file.parent().unwrap()).unwrap();
-    fs::write(file, text.to_string() + "\n").unwrap();
+    let text = text.to_string() + "\n";
+    if fs::write(file, &text).is_err() {
+        fs::create_dir_all(file.parent().unwrap()).unwrap();
+        fs::write(file, &text).unwrap();
+    }
 }
 
 /// A set in the kernel's other form: words of 32 bits in hexadecimal, the highest first.
@@ -266,6 +270,17 @@ pub(crate) fn all() -> Vec<Machine> {
         phone(),
         no_caches(),
     ]
+}
+
+/// All, as they are read. Their files are written once.
+pub(crate) fn topologies() -> impl Iterator<Item = (&'static str, Topology)> {
+    static READ: OnceLock<Vec<(&'static str, Topology)>> = OnceLock::new();
+    let read = || {
+        let mut read: Vec<_> = all().iter().map(|machine| (machine.name, machine.topology())).collect();
+        read.push(("1024_cpus", LARGE.parse().unwrap()));
+        read
+    };
+    READ.get_or_init(read).iter().cloned()
 }
 
 /// 1,024 CPUs, in words.
