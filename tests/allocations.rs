@@ -136,3 +136,21 @@ fn a_fork_outside_allocates_nothing_after_the_first() {
     runtime.block_on(busy).unwrap();
     assert_eq!((calls, result), (0, 55));
 }
+
+/// A thief asks at each look for work.
+#[test]
+fn asking_who_is_near_allocates_nothing() {
+    use beat::topology::{Neighbours, Topology};
+
+    let machine: Topology = "package:2 numanode:2 l3:2 core:4 pu:2".parse().unwrap();
+    let neighbours = Neighbours::new(&machine, &machine.place(&beat::Pinning::Cores, 64).unwrap());
+    let mut state = 1_u64;
+    let (calls, victims) = of_this_thread(|| {
+        let mut random = || {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            state
+        };
+        (0..64).map(|worker| neighbours.victims(worker, &mut random).count()).sum::<usize>()
+    });
+    assert_eq!((calls, victims), (0, 64 * 63));
+}

@@ -87,7 +87,8 @@ impl Builder {
     }
 
     /// How many workers: threads that may start new work at a time. By default the environment variable
-    /// `BEAT_WORKERS`, else as many as the process has CPUs, its affinity mask and cgroup quota included.
+    /// `BEAT_WORKERS`, else as many as the process has CPUs, its affinity mask and cgroup quota included; no more than
+    /// there are physical cores or CPUs listed, if [`pinning`](Self::pinning) is by them.
     pub fn worker_threads(mut self, workers: usize) -> Self {
         self.workers = Some(workers);
         self
@@ -227,8 +228,9 @@ impl Builder {
         self
     }
 
-    /// Whether workers are bound to cores. By default only those of the global runtime are, where the system
-    /// supports it and there are as many workers as CPUs.
+    /// Whether and how workers are bound to CPUs. By default only those of the global runtime are, each to a CPU, where
+    /// the system supports it and there are as many workers as CPUs. [`affinities`](Handle::affinities) tells where they
+    /// are.
     ///
     /// ```
     /// use beat::Pinning;
@@ -405,7 +407,7 @@ impl Builder {
     ///
     /// [`InvalidInput`](io::ErrorKind::InvalidInput) for a setting that cannot be honoured, with a sentence that
     /// says what can: no worker or too many, a heartbeat of zero, a thread name with a zero byte, no thread for blocking
-    /// closures, more pinned workers than CPUs, a paused clock without tokio's, thresholds of memory pressure out of order.
+    /// closures, workers that cannot be pinned so, a paused clock without tokio's, thresholds of memory pressure out of order.
     /// Otherwise what the system says when it refuses a thread or a descriptor.
     pub fn build(self) -> io::Result<Runtime> {
         os::probe();
@@ -445,7 +447,7 @@ impl Builder {
         self.check_clock()?;
         let workers = match self.workers {
             Some(workers) => workers,
-            None => default_workers()?,
+            None => default_workers()?.min(self.room().unwrap_or(MOST_WORKERS)),
         };
         if workers == 0 {
             return Err(invalid("a runtime needs at least one worker: set `worker_threads` to 1 or more"));
@@ -505,6 +507,15 @@ impl Builder {
                 "only tokio's clock can be paused: set `driver` to tokio, or leave `start_paused` out",
             )),
         }
+    }
+
+    /// How many workers there can be at most of those that nobody asked for, if the pinning has room for fewer than
+    /// there are CPUs.
+    pub(super) fn room(&self) -> Option<usize> {
+        let pinning = self.pinning.as_ref()?;
+        let may_be_fewer = matches!(pinning, Pinning::PhysicalCores | Pinning::Cpus(_));
+        let is_asked_for = self.workers.is_some() || std::env::var_os(WORKERS_VARIABLE).is_some();
+        (may_be_fewer && !is_asked_for).then(|| topology::topology().room(pinning).max(1))
     }
 
     /// One mask for each worker, or none.

@@ -136,7 +136,12 @@ impl Builder {
                 } else {
                     "one for each CPU that the process may use".to_owned()
                 };
-                (machine.parallelism, why)
+                match self.room() {
+                    Some(room) if room < machine.parallelism => {
+                        (room, "as many as `pinning` has room for".to_owned())
+                    }
+                    _ => (machine.parallelism, why),
+                }
             }
         };
         to.choose("workers", format!("{workers}: {why}"));

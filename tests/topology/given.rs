@@ -122,6 +122,16 @@ mod linux {
     }
 
     #[test]
+    fn unasked_there_are_as_many_workers_as_the_pinning_has_room_for() {
+        let cpu = beat::topology().allowed().first().unwrap();
+        let runtime = Runtime::builder().pinning(Pinning::Cpus(vec![cpu])).build().unwrap();
+        assert_eq!(runtime.current_num_threads(), 1);
+        assert_eq!(runtime.install(mask), CpuSet::from_iter([cpu]));
+        let error = Runtime::builder().pinning(Pinning::Cpus(Vec::new())).build().unwrap_err();
+        assert!(error.to_string().contains("1 workers cannot be pinned to the 0 CPUs listed"), "{error}");
+    }
+
+    #[test]
     fn workers_stay_inside_what_was_given() {
         let cpu = beat::topology().allowed().iter().last().unwrap();
         for pinning in [Pinning::None, Pinning::Cores, Pinning::CacheGroup, Pinning::Node] {
