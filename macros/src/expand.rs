@@ -155,6 +155,10 @@ fn builder(options: &Options, krate: &TokenStream) -> TokenStream {
         let variant = match pinning {
             Pinning::None => quote!(None),
             Pinning::Cores => quote!(Cores),
+            Pinning::PhysicalCores => quote!(PhysicalCores),
+            Pinning::Threads => quote!(Threads),
+            Pinning::CacheGroup => quote!(CacheGroup),
+            Pinning::Node => quote!(Node),
         };
         builder.extend(quote!(.pinning(#krate::Pinning::#variant)));
     }

@@ -38,7 +38,7 @@ use {expand::Attribute, proc_macro::TokenStream};
 /// |---|---|---|
 /// | `worker_threads` | integer, 1 or more | how many workers the runtime starts |
 /// | `flavor` | `"multi_thread"` or `"current_thread"` | as tokio's users know it: `"multi_thread"` changes nothing, `"current_thread"` means `worker_threads = 1` |
-/// | `pinning` | `"none"` or `"cores"` | whether each worker is bound to one core |
+/// | `pinning` | `"none"`, `"cores"`, `"physical_cores"`, `"threads"`, `"cache_group"` or `"node"` | whether and how workers are bound to CPUs: see `beat::Pinning` |
 /// | `heartbeat_us` | microseconds, 1 or more | the heartbeat: how often a worker offers the oldest waiting half of a `join` to the others |
 /// | `thread_name` | string | the name of the worker threads |
 /// | `thread_stack_size` | bytes, 1 or more | the stack of each worker thread |

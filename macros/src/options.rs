@@ -24,7 +24,11 @@ struct Known {
 static KNOWN: [Known; 8] = [
     Known { name: "worker_threads", takes: "an integer from 1 to `usize::MAX`", example: "4" },
     Known { name: "flavor", takes: "\"multi_thread\" or \"current_thread\"", example: "\"multi_thread\"" },
-    Known { name: "pinning", takes: "\"none\" or \"cores\"", example: "\"cores\"" },
+    Known {
+        name: "pinning",
+        takes: "\"none\", \"cores\", \"physical_cores\", \"threads\", \"cache_group\" or \"node\"",
+        example: "\"cores\"",
+    },
     Known { name: "heartbeat_us", takes: "a number of microseconds from 1 to `u64::MAX`", example: "100" },
     Known { name: "thread_name", takes: "a string without NUL characters", example: "\"beat-worker\"" },
     Known {
@@ -53,6 +57,10 @@ pub(crate) struct Options {
 pub(crate) enum Pinning {
     None,
     Cores,
+    PhysicalCores,
+    Threads,
+    CacheGroup,
+    Node,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -229,6 +237,10 @@ fn pinning(value: &TokenStream) -> Option<Pinning> {
     match string(value)?.value().as_str() {
         "none" => Some(Pinning::None),
         "cores" => Some(Pinning::Cores),
+        "physical_cores" => Some(Pinning::PhysicalCores),
+        "threads" => Some(Pinning::Threads),
+        "cache_group" => Some(Pinning::CacheGroup),
+        "node" => Some(Pinning::Node),
         _ => None,
     }
 }
@@ -394,5 +406,19 @@ mod tests {
         assert_eq!(mistakes.len(), 6, "{mistakes:#?}");
         assert_eq!(options.worker_threads.unwrap().to_string(), "2");
         assert!(options.pinning.is_none());
+    }
+
+    #[test]
+    fn each_kind_of_pinning_has_a_word() {
+        for (word, pinning) in [
+            ("none", Pinning::None),
+            ("cores", Pinning::Cores),
+            ("physical_cores", Pinning::PhysicalCores),
+            ("threads", Pinning::Threads),
+            ("cache_group", Pinning::CacheGroup),
+            ("node", Pinning::Node),
+        ] {
+            assert_eq!(good(quote!(pinning = #word)).pinning, Some(pinning));
+        }
     }
 }

@@ -54,6 +54,12 @@ impl Handle {
 
 impl Runtime {
     /// Where each thread that runs user code as a worker may run; see [`Handle::affinities`].
+    ///
+    /// ```
+    /// let runtime = beat::Runtime::builder().worker_threads(1).build()?;
+    /// assert!(runtime.affinities().iter().all(|thread| !thread.cpus.is_empty()));
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     pub fn affinities(&self) -> Vec<ThreadAffinity> {
         self.handle().affinities()
     }

@@ -79,6 +79,16 @@ pub fn topology() -> Topology {
 
 /// One CPU that is online: what the system schedules threads on. Its places are indices into the lists of its
 /// [`Topology`].
+///
+/// ```
+/// use beat::topology::Topology;
+///
+/// let machine: Topology = "package:2 core:4 pu:2".parse()?;
+/// let cpu = machine.cpu(9).unwrap();
+/// assert_eq!((cpu.id, cpu.core, cpu.package, cpu.node, cpu.kind), (9, 4, 1, 0, 0));
+/// assert_eq!(cpu.caches, [None, None, None]);
+/// # Ok::<(), std::io::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Cpu {
@@ -97,6 +107,12 @@ pub struct Cpu {
 }
 
 /// A NUMA node: a piece of memory, and the CPUs that are near it (none, perhaps).
+///
+/// ```
+/// for node in beat::topology().nodes() {
+///     println!("node {}: CPUs {}", node.id, node.cpus);
+/// }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Node {
@@ -107,6 +123,12 @@ pub struct Node {
 }
 
 /// Cores that are alike: the fast ones of a hybrid, say.
+///
+/// ```
+/// let fastest = &beat::topology().kinds()[0];
+/// assert_eq!(fastest.speed, 1024);
+/// println!("the fastest cores: CPUs {}", fastest.cpus);
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct CoreKind {

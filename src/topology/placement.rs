@@ -117,6 +117,17 @@ impl Topology {
 
     /// Where so many workers sit.
     ///
+    /// ```
+    /// use beat::Pinning;
+    /// use beat::topology::Topology;
+    ///
+    /// let machine: Topology = "core:4 pu:2".parse()?;
+    /// assert_eq!(machine.place(&Pinning::PhysicalCores, 2)?.cpus()[1].to_string(), "2-3");
+    /// let error = machine.place(&Pinning::Cores, 9).unwrap_err();
+    /// assert!(error.to_string().contains("there is room for 8 on the CPUs 0-7"));
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    ///
     /// # Errors
     ///
     /// If there is no room for so many, or if a list names a CPU twice or one that was not given.
