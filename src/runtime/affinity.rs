@@ -17,8 +17,8 @@ use crate::topology::CpuSet;
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ThreadAffinity {
-    /// The worker whose place the thread has now, and on whose CPUs it sits if workers are pinned; `None` while it sleeps
-    /// or waits. A thread keeps the mask of the place that it last had.
+    /// The worker whose place the thread has now; `None` while it sleeps or waits. If workers are pinned, a thread is bound
+    /// to the CPUs of a place before it begins work there, and stays so until it begins some in another place.
     pub worker: Option<usize>,
     /// The CPUs that it may run on, as the kernel has just said.
     pub cpus: CpuSet,

@@ -125,7 +125,8 @@ pub struct Node {
 /// Cores that are alike: the fast ones of a hybrid, say.
 ///
 /// ```
-/// let fastest = &beat::topology().kinds()[0];
+/// let machine = beat::topology();
+/// let fastest = &machine.kinds()[0];
 /// assert_eq!(fastest.speed, 1024);
 /// println!("the fastest cores: CPUs {}", fastest.cpus);
 /// ```

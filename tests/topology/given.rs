@@ -38,10 +38,11 @@ fn this_machine_is_seen() {
 
 #[cfg(target_os = "linux")]
 mod linux {
-    use std::collections::HashSet;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
     use std::thread;
 
-    use beat::Runtime;
+    use beat::{Runtime, ThreadAffinity};
 
     use super::*;
 
@@ -97,28 +98,51 @@ mod linux {
             Pinning::Node,
             Pinning::Cpus(list),
         ] {
-            let (workers, mut seen) = (machine.room(&pinning), HashSet::new());
+            let workers = machine.room(&pinning);
             let runtime =
                 Runtime::builder().worker_threads(workers).pinning(pinning.clone()).build().unwrap();
-            // Not in the order of the workers.
+            let placement = machine.place(&pinning, workers).unwrap();
+            let (masks, reports): (Vec<_>, Vec<_>) = on_each_worker(&runtime, workers).into_iter().unzip();
             let sorted = |masks: &[CpuSet]| {
                 let mut masks: Vec<_> = masks.iter().map(CpuSet::to_string).collect();
                 masks.sort();
                 masks
             };
-            let placement = machine.place(&pinning, workers).unwrap();
-            let masks = runtime.broadcast(|_| mask());
             assert_eq!(sorted(&masks), sorted(placement.cpus()), "{pinning:?}");
             // The report says the same, place by place.
-            let reports = runtime.broadcast(|_| beat::Handle::current().affinities());
-            for thread in reports.into_iter().flatten() {
-                if let Some(worker) = thread.worker {
-                    seen.insert(worker);
-                    assert_eq!(thread.cpus, placement.cpus()[worker], "{pinning:?}: {worker}");
+            for report in reports {
+                let at_work: Vec<_> = report.into_iter().filter_map(|t| Some((t.worker?, t.cpus))).collect();
+                assert_eq!(at_work.len(), workers);
+                for (worker, cpus) in at_work {
+                    assert_eq!(cpus, placement.cpus()[worker], "{pinning:?}: {worker}");
                 }
             }
-            assert_eq!(seen.len(), workers);
         }
+    }
+
+    /// What each worker says of itself, and what the report says, while every worker is in a closure that never sleeps: such
+    /// a thread keeps its place.
+    fn on_each_worker(runtime: &Runtime, workers: usize) -> Vec<(CpuSet, Vec<ThreadAffinity>)> {
+        let (begun, looked) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        let all = move |counter: &AtomicUsize| {
+            counter.fetch_add(1, SeqCst);
+            while counter.load(SeqCst) < workers {
+                std::hint::spin_loop();
+            }
+        };
+        let closures: Vec<_> = (0..workers)
+            .map(|_| {
+                let (handle, begun, looked) =
+                    (runtime.handle().clone(), Arc::clone(&begun), Arc::clone(&looked));
+                runtime.spawn_blocking_parallel(move || {
+                    all(&begun);
+                    let saw = (mask(), handle.affinities());
+                    all(&looked);
+                    saw
+                })
+            })
+            .collect();
+        closures.into_iter().map(|closure| runtime.block_on(closure).unwrap()).collect()
     }
 
     #[test]
