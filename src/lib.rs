@@ -27,7 +27,7 @@
 //!
 //! 1. `sync`: std or loom. `parker`: putting one thread to sleep.
 //! 2. `processors`: who may run; sleep, submit and hand-over, with their proofs. `rest`: when time may jump.
-//! 3. `ticket`, `heartbeat`, `latent`, `join`: fork-join. `jobs`, `scope`: many jobs that borrow. `iter`: loops.
+//! 3. `ticket`, `heartbeat`, `latent`, `join`: fork-join. `jobs`, `scope`: many jobs that borrow. `iter`, `stream`: loops.
 //! 4. `driver`, `duty`: where threads park, and who serves events while all workers compute.
 //! 5. `task`: futures and closures as heap objects, sets of local ones. `cancel`.
 //! 6. `local`, `scheduler`, `worker`, `user_code`, `ticking`, `watchdog`, `blocking`: a thread's state, what threads
@@ -88,6 +88,8 @@ mod scheduler;
 mod scope;
 #[cfg(all(feature = "axum", not(loom)))]
 pub mod serve;
+#[cfg(not(loom))]
+pub mod stream;
 mod sync;
 #[cfg(not(loom))]
 pub mod task;

@@ -97,7 +97,7 @@ pub(crate) fn without<R>(f: impl FnOnce() -> R) -> R {
 }
 
 /// One operation; pending, with the task woken, if the poll has lasted too long.
-pub(super) fn poll_proceed(cx: &mut Context<'_>) -> Poll<()> {
+pub(crate) fn poll_proceed(cx: &mut Context<'_>) -> Poll<()> {
     let Some(mut left) = LEFT.get() else {
         return Poll::Ready(());
     };
