@@ -3,6 +3,7 @@
 use std::future::Future;
 
 use crate::Handle;
+use crate::carried;
 
 /// Spawns hyper's futures on Beat: on one runtime, or on whichever is current.
 ///
@@ -45,10 +46,11 @@ where
     F::Output: Send + 'static,
 {
     fn execute(&self, future: F) {
-        // Dropping the handle detaches the task.
-        drop(match &self.handle {
+        // Dropping the handle detaches the task. A connection outlives the request that opens it, whose span would
+        // stay open for as long.
+        drop(carried::without(|| match &self.handle {
             Some(handle) => handle.spawn(future),
             None => crate::spawn(future),
-        });
+        }));
     }
 }

@@ -38,6 +38,7 @@ use rayon::iter::{
     ParallelIterator,
 };
 
+use crate::carried::{Carried, Fork};
 use crate::join::join;
 use crate::os;
 use crate::runtime::context;
@@ -228,9 +229,13 @@ where
     let mid = len / 2;
     let (left_producer, right_producer) = producer.split_at(mid);
     let (left_consumer, right_consumer, reducer) = consumer.split_at(mid);
+    let fork = Fork::here();
     let (left, right) = join(
         move || halve(pace, mid, left_producer, left_consumer),
-        move || halve(pace, len - mid, right_producer, right_consumer),
+        move || {
+            let _in_place = pace.carried.enter_unless_at(fork);
+            halve(pace, len - mid, right_producer, right_consumer)
+        },
     );
     reducer.reduce(left, right)
 }
@@ -244,6 +249,8 @@ struct Pace {
     /// What the user asked for with `with_min_len` and `with_max_len`.
     least_allowed: usize,
     most_allowed: usize,
+    /// What goes with halves that are stolen.
+    carried: Carried,
 }
 
 impl Pace {
@@ -255,6 +262,7 @@ impl Pace {
             most,
             least_allowed: least_allowed.max(1),
             most_allowed: most_allowed.max(1),
+            carried: Carried::span(),
         }
     }
 

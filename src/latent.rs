@@ -17,6 +17,9 @@
 //! The owner's side is a type of its own, [`Owner`], which cannot leave its thread; all others can only
 //! [`ask`](LatentJobs::ask).
 
+#[cfg(feature = "tracing")]
+mod depth;
+
 use std::cell::Cell;
 use std::marker::PhantomData;
 use std::ptr;
@@ -26,6 +29,8 @@ use std::sync::atomic::Ordering::Relaxed;
 use crate::heartbeat::{ASKED, FIRST};
 use crate::local::Local;
 use crate::ticket::JobHeader;
+#[cfg(feature = "tracing")]
+pub(crate) use depth::Depth;
 
 /// See the [module](self).
 #[derive(Debug)]
@@ -179,6 +184,12 @@ impl<'a> Owner<'a> {
             // SAFETY: latent, hence alive.
             unsafe { &*next }.prev.set(head);
             self.jobs.head.set_next(next);
+        }
+        #[cfg(feature = "tracing")]
+        {
+            // SAFETY: it is promoted now, and hence alive.
+            let promoted = unsafe { &*oldest };
+            promoted.prev.set(ptr::null());
         }
         Some(oldest)
     }

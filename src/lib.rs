@@ -29,7 +29,7 @@
 //! 2. `processors`: who may run; sleep, submit and hand-over, with their proofs. `rest`: when time may jump.
 //! 3. `ticket`, `heartbeat`, `latent`, `join`: fork-join. `jobs`, `scope`: many jobs that borrow. `iter`, `stream`: loops.
 //! 4. `driver`, `duty`: where threads park, and who serves events while all workers compute.
-//! 5. `task`: futures and closures as heap objects, sets of local ones. `cancel`.
+//! 5. `task`: futures and closures as heap objects, sets of local ones. `cancel`. `carried`: what goes with the work.
 //! 6. `local`, `scheduler`, `worker`, `user_code`, `ticking`, `watchdog`, `blocking`: a thread's state, what threads
 //!    share, their loop, what they do inside user code, and who watches over it.
 //! 7. `runtime`, `roll`, `lifecycle`: making, using and ending it all. `metrics`. `long_polls`. `os`.
@@ -49,6 +49,11 @@ pub mod admission;
 mod blocking;
 #[cfg(not(loom))]
 mod cancel;
+#[cfg(all(feature = "tracing", not(loom)))]
+mod carried;
+#[cfg(not(all(feature = "tracing", not(loom))))]
+#[path = "carried/off.rs"]
+mod carried;
 mod driver;
 mod duty;
 #[cfg(not(loom))]
@@ -95,6 +100,8 @@ mod sync;
 pub mod task;
 mod ticket;
 mod ticking;
+#[cfg(all(feature = "tracing", not(loom)))]
+pub mod tracing;
 #[cfg(not(loom))]
 pub mod topology;
 #[cfg(not(loom))]

@@ -20,6 +20,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
 use crate::cancel::{self, Cancelled};
+use crate::carried::Carried;
 use crate::jobs::{End, Jobs, Offer, Offers, Order};
 use crate::lifecycle;
 use crate::local::{self, Local};
@@ -292,8 +293,11 @@ macro_rules! scopes {
                 F: FnOnce(&Self) + Send + 'scope,
             {
                 user_code::count_fork();
-                let job: Box<dyn FnOnce(&Arc<OpenScope>) + Send + 'scope> =
-                    Box::new(move |open| f(&Self::of(open)));
+                let carried = Carried::here();
+                let job: Box<dyn FnOnce(&Arc<OpenScope>) + Send + 'scope> = Box::new(move |open| {
+                    let _in_place = carried.enter();
+                    f(&Self::of(open));
+                });
                 // SAFETY: only the lifetime changes. Whoever opened the scope does not return before the job has
                 // run or been dropped (`OpenScope::end`), and `'scope` outlives that call.
                 let job = unsafe {
@@ -313,8 +317,11 @@ macro_rules! scopes {
                 let workers = unsafe { self.open.shared.as_ref() }.config.workers;
                 for p in (0..workers).filter(|&p| Some(p) != except) {
                     let f = Arc::clone(&f);
-                    let job: Box<dyn FnOnce(&Arc<OpenScope>) + Send + 'scope> =
-                        Box::new(move |open| f(&Self::of(open), p as usize, workers as usize));
+                    let carried = Carried::here();
+                    let job: Box<dyn FnOnce(&Arc<OpenScope>) + Send + 'scope> = Box::new(move |open| {
+                        let _in_place = carried.enter();
+                        f(&Self::of(open), p as usize, workers as usize);
+                    });
                     // SAFETY: as in the spawn of a single job: it counts as away until it has run or been dropped.
                     let job = unsafe {
                         mem::transmute::<Box<dyn FnOnce(&Arc<OpenScope>) + Send + 'scope>, Job>(job)

@@ -31,6 +31,7 @@ use std::cell::Cell;
 use std::mem::MaybeUninit;
 use std::ptr;
 
+use crate::carried::{Carried, Slot};
 use crate::parker::{Parker, Unpark};
 use crate::sync::Arc;
 use crate::sync::atomic::AtomicU32;
@@ -46,7 +47,7 @@ const DONE: u32 = 4;
 ///
 /// | field | who | when |
 /// |---|---|---|
-/// | `prev` | owner thread | written at the push |
+/// | `prev` | owner thread | written at the push; with the feature `tracing` null from the promotion on |
 /// | `next` | owner thread | written when a job is pushed above; unset before |
 /// | `ticket` | owner thread | written at promotion, read after `a`; unset before |
 /// | `execute` | owner; thief | written at the push, read by the winner of the claim |
@@ -106,6 +107,8 @@ pub(crate) struct Ticket {
     job: *const JobHeader,
     /// What travels with the work: the header of the task or closure the half belongs to, which outlives it.
     context: *const (),
+    /// What else does (feature `tracing`).
+    carried: Slot,
     joiner: Arc<Parker>,
 }
 
@@ -118,12 +121,22 @@ unsafe impl Sync for Ticket {}
 impl Ticket {
     /// Puts the half at `job` on offer.
     pub(crate) fn new(job: *const JobHeader, context: *const (), joiner: Arc<Parker>) -> Self {
-        Self { state: AtomicU32::new(OFFERED), job, context, joiner }
+        Self { state: AtomicU32::new(OFFERED), job, context, carried: Slot::empty(), joiner }
+    }
+
+    /// The same, with what goes with the half.
+    pub(crate) fn carrying(self, carried: Carried) -> Self {
+        Self { carried: Slot::of(carried), ..self }
     }
 
     /// Step 1, joiner: takes the half back; `false` if a thief has it.
     pub(crate) fn reclaim(&self) -> bool {
-        self.leave_offer(RECLAIMED)
+        let won = self.leave_offer(RECLAIMED);
+        if won {
+            // A ticket may lie about for long: it keeps nothing.
+            drop(self.carried.take());
+        }
+        won
     }
 
     /// Step 2, thief: wins the half, or `None` if the joiner took it back.
@@ -168,6 +181,11 @@ impl Claim {
     /// The header of the task or closure the half belongs to.
     pub(crate) fn context(&self) -> *const () {
         self.0.context
+    }
+
+    /// What else goes with the half: once.
+    pub(crate) fn carried(&self) -> Carried {
+        self.0.carried.take()
     }
 
     /// Runs the half, then `before`, and reports to the joiner. The half catches its own panics.

@@ -7,6 +7,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::thread;
 
+use crate::carried::Carried;
 use crate::heartbeat::Beat;
 use crate::latent::Owner;
 use crate::local::{self, Local, Role};
@@ -148,12 +149,13 @@ pub(crate) fn run_here(local: &Local, closure: Runnable) {
 
 /// Puts the oldest latent job on offer.
 fn promote(local: &Local) {
+    let carried = Carried::of_oldest(local.latent());
     let Some(job) = local.latent().take_oldest() else {
         return;
     };
     let context = task::current();
     let joiner = crate::sync::Arc::clone(&local.seat().parker);
-    let ticket = crate::sync::Arc::new(Ticket::new(job, context.cast(), joiner));
+    let ticket = crate::sync::Arc::new(Ticket::new(job, context.cast(), joiner).carrying(carried));
     // SAFETY: alive until reclaimed or done, which is up to this thread.
     unsafe { &*job }.set_ticket(crate::sync::Arc::into_raw(crate::sync::Arc::clone(&ticket)));
     local.push_ticket(ticket);

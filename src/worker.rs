@@ -589,7 +589,13 @@ fn run_half(shared: &Shared, claim: Claim) {
     let context = claim.context().cast::<task::Meta>();
     // SAFETY: the header outlives the half: its task ends after the join that waits for this claim.
     let entered = unsafe { task::Entered::new(context) };
-    let unpark = claim.run_with(|| drop(entered));
+    let carried = claim.carried();
+    let in_place = carried.enter();
+    let unpark = claim.run_with(|| {
+        drop(in_place);
+        drop(carried);
+        drop(entered);
+    });
     // The joiner may have seen that the half is done, have gone on, and be in the driver already.
     shared.driver.finish_unpark(unpark);
 }

@@ -15,6 +15,7 @@ use std::sync::Arc;
 use std::task::{Poll, Waker};
 
 use super::{Handle, Runtime, context, number, outside};
+use crate::carried::Carried;
 use crate::lifecycle;
 use crate::local::{self, Role};
 use crate::scheduler::Shared;
@@ -205,8 +206,10 @@ impl Handle {
         let mut outcome = None;
         let to = &mut outcome;
         self.wait_for(|| {
+            let carried = Carried::here();
             let body = move || {
                 local::with(|local| local.inspect(|local| local.set_place(place)).is_some());
+                let _in_place = carried.enter();
                 *to = run(f);
             };
             // SAFETY: `wait_for` returns when the closure has been run or dropped; what it borrows is older.
@@ -250,6 +253,7 @@ impl Handle {
         let parts = self.current_num_threads();
         let barrier = Barrier::new(parts);
         let mut outcomes: Vec<Outcome<R>> = (0..parts).map(|_| None).collect();
+        let carried = &Carried::here();
         let (f, barrier, to) = (&f, &barrier, &mut outcomes);
         self.wait_for(move || {
             let spawn = |(index, to): (usize, &mut Outcome<R>)| {
@@ -257,6 +261,7 @@ impl Handle {
                 let body = move || {
                     expected.begin();
                     if barrier.wait(&self.shared) {
+                        let _in_place = carried.enter();
                         *to = run(|| f(BroadcastContext { index, num_threads: parts }));
                     }
                 };

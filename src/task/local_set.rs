@@ -14,7 +14,6 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::future::{Future, poll_fn};
 use std::marker::PhantomData;
-use std::mem::ManuallyDrop;
 use std::panic::Location;
 use std::pin::{Pin, pin};
 use std::ptr;
@@ -151,7 +150,7 @@ impl Owner {
         // 4. The handle is `Send` for a value that is.
         let (runnable, task) = unsafe {
             builder.spawn_unchecked(
-                move |meta| TaskFuture { meta: ptr::from_ref(meta), future: ManuallyDrop::new(future) },
+                move |meta| TaskFuture::new(meta, future),
                 move |runnable| schedule(&inbox, runnable),
             )
         };

@@ -56,6 +56,8 @@ pub mod join_set;
 mod label;
 mod local_set;
 pub(crate) mod registry;
+#[cfg(feature = "tracing")]
+mod task_local;
 mod yield_now;
 
 pub use abort::{AbortHandle, AbortOnDropHandle};
@@ -67,6 +69,8 @@ pub use join_handle::JoinHandle;
 #[doc(inline)]
 pub use join_set::JoinSet;
 pub use local_set::{LocalEnterGuard, LocalSet, spawn_local};
+#[cfg(feature = "tracing")]
+pub use task_local::{AccessError, LocalKey, TaskLocalFuture};
 pub use yield_now::yield_now;
 
 // Where tokio has them.
@@ -88,6 +92,7 @@ use async_task::{ScheduleInfo, WithInfo};
 
 use crate::admission::is_inside;
 use crate::cancel::Cancelled;
+use crate::carried::Carried;
 use crate::local;
 use crate::processors::ProcessorId;
 use crate::scheduler::Shared;
@@ -298,12 +303,18 @@ struct TaskFuture<F> {
     meta: *const Meta,
     /// Dropped once: by `drop_future`.
     future: ManuallyDrop<F>,
+    /// What goes with it from where it was spawned (feature `tracing`).
+    carried: Carried,
 }
 
 // SAFETY: `meta` points to a `Sync` header; the future itself is `Send`.
 unsafe impl<F: Send> Send for TaskFuture<F> {}
 
 impl<F> TaskFuture<F> {
+    fn new(meta: &Meta, future: F) -> Self {
+        Self { meta: ptr::from_ref(meta), future: ManuallyDrop::new(future), carried: Carried::span() }
+    }
+
     fn meta(&self) -> &Meta {
         // SAFETY: see the field.
         unsafe { &*self.meta }
@@ -336,6 +347,7 @@ impl<F: Future> Future for TaskFuture<F> {
         let this = unsafe { self.get_unchecked_mut() };
         // SAFETY: the header lives in the task object, as does this future, which is being polled.
         let entered = unsafe { Entered::new(this.meta) };
+        let carried = this.carried.enter();
         let output = if this.meta().is_aborted() {
             Err(JoinError::cancelled(this.meta()))
         } else {
@@ -348,6 +360,7 @@ impl<F: Future> Future for TaskFuture<F> {
             }
         };
         let dropped = this.drop_future();
+        drop(carried);
         drop(entered);
         local::with(|local| {
             if let Some(local) = local {
@@ -366,7 +379,10 @@ impl<F: Future> Future for TaskFuture<F> {
 
 impl<F> Drop for TaskFuture<F> {
     fn drop(&mut self) {
-        if let Err(payload) = self.drop_future() {
+        let carried = self.carried.enter();
+        let dropped = self.drop_future();
+        drop(carried);
+        if let Err(payload) = dropped {
             // The handle reports the cancellation that this drop is part of; a panic has nowhere to go.
             drop(Contained::new(payload));
         }
@@ -418,10 +434,8 @@ where
 {
     shared.assert_not_forked();
     let meta = Meta::new(Home::Runtime(shared, kind), label.into());
-    let (runnable, task) = async_task::Builder::new().metadata(meta).spawn(
-        move |meta| TaskFuture { meta: ptr::from_ref(meta), future: ManuallyDrop::new(future) },
-        schedule,
-    );
+    let (runnable, task) =
+        async_task::Builder::new().metadata(meta).spawn(move |meta| TaskFuture::new(meta, future), schedule);
     let handle = JoinHandle::new(task);
     shared.count_spawn();
     registry::insert(runnable.metadata(), runnable.waker());
