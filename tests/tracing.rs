@@ -486,3 +486,32 @@ fn a_panic_leaves_the_values_in_order() {
         });
     });
 }
+
+/// What was entered inside a half that has been given away since is outside of the forks that come after.
+#[test]
+fn what_was_entered_in_time_goes_along() {
+    init();
+    let runtime = runtime(2);
+    let span = info_span!("inside");
+    let mut seen = None;
+    let to = &mut seen;
+    let inside = |go: Go<'_>| {
+        let _entered = span.enter();
+        NUMBER.sync_scope(6, || {
+            go();
+            // The outer half is away; the fork that is stolen now is younger than span and value.
+            let begun = AtomicBool::new(false);
+            let (_, here) = beat::join(
+                || fork_until(&begun),
+                || {
+                    begun.store(true, SeqCst);
+                    (NUMBER.get(), Span::current())
+                },
+            );
+            *to = Some(here);
+        });
+    };
+    let outer = stolen(&runtime, |go| go(), inside, || (NUMBER.try_get().ok(), Span::current().id()));
+    assert_eq!(outer, (None, None));
+    assert_eq!(seen, Some((6, span)));
+}
