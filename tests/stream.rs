@@ -347,9 +347,11 @@ fn a_slow_item_holds_up_nobody_out_of_order() {
 fn a_panic_of_a_call_reaches_the_reader_and_ends_the_others() {
     at_each_size(|runtime| {
         let ended = Latch::new();
-        let guard = OpensWhenDropped(Arc::clone(&ended));
-        let mut results = stream::iter(0..10).par_map(4, move |n| {
-            let _guard = &guard;
+        let items = stream::iter(0..10).map({
+            let ended = Arc::clone(&ended);
+            move |n| (n, (n == 2).then(|| OpensWhenDropped(Arc::clone(&ended))))
+        });
+        let mut results = items.par_map(4, |(n, _guard)| {
             assert_ne!(n, 1, "the first");
             while n > 1 {
                 beat::join(|| (), || ());
@@ -359,7 +361,6 @@ fn a_panic_of_a_call_reaches_the_reader_and_ends_the_others() {
         assert_eq!(runtime.block_on(results.next()), Some(0));
         assert!(panic_message(|| runtime.block_on(results.next())).contains("the first"));
         assert_eq!(runtime.block_on(results.next()), None);
-        drop(results);
         ended.wait();
     });
 }
