@@ -353,8 +353,10 @@ fn a_panic_of_a_call_reaches_the_reader_and_ends_the_others() {
         });
         let mut results = items.par_map(4, |(n, _guard)| {
             assert_ne!(n, 1, "the first");
-            while n > 1 {
-                beat::join(|| (), || ());
+            if n > 1 {
+                loop {
+                    beat::join(|| (), || ());
+                }
             }
             n
         });

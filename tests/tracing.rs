@@ -73,7 +73,7 @@ fn stolen<R: Send>(
         around(&mut || {
             let (deep, b) = (deep.take().unwrap(), b.take().unwrap());
             let (begun, forker) = (AtomicBool::new(false), thread::current().id());
-            let (_, value) = beat::join(
+            let ((), value) = beat::join(
                 || {
                     deep(&mut || {
                         free.store(true, SeqCst);
@@ -501,7 +501,7 @@ fn what_was_entered_in_time_goes_along() {
             go();
             // The outer half is away; the fork that is stolen now is younger than span and value.
             let begun = AtomicBool::new(false);
-            let (_, here) = beat::join(
+            let ((), here) = beat::join(
                 || fork_until(&begun),
                 || {
                     begun.store(true, SeqCst);

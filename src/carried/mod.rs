@@ -136,6 +136,7 @@ impl Carried {
     }
 
     /// [`enter`](Self::enter), unless this is where it was forked: then it is in place.
+    #[cfg(feature = "rayon")]
     pub(crate) fn enter_unless_at(&self, fork: Fork) -> Option<Entered> {
         (fork != Fork::here()).then(|| self.enter())
     }
@@ -150,9 +151,11 @@ impl Carried {
 }
 
 /// The thread on which something was forked, which waits for it.
+#[cfg(feature = "rayon")]
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Fork(usize);
 
+#[cfg(feature = "rayon")]
 impl Fork {
     pub(crate) fn here() -> Self {
         // A thread-local's address: no other thread's while this one is there.

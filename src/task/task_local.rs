@@ -74,7 +74,6 @@ pub struct LocalKey<T: 'static> {
 impl<T: Send + Sync + 'static> LocalKey<T> {
     /// For `task_local!` alone.
     #[doc(hidden)]
-    #[expect(clippy::new_without_default, reason = "it is no constructor for users")]
     pub const fn __new() -> Self {
         Self { _place: AtomicBool::new(false), marker: PhantomData }
     }
