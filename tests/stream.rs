@@ -504,3 +504,22 @@ fn a_reader_that_is_put_aside_loses_nothing() {
         });
     });
 }
+
+/// A stream that somebody keeps and does not read keeps no runtime from ending.
+#[test]
+fn a_kept_stream_does_not_hold_up_a_shutdown() {
+    common::within(std::time::Duration::from_secs(60), || {
+        let runtime = runtime(1);
+        let begun = Arc::new(Count::default());
+        let begins = Arc::clone(&begun);
+        let elements = (0..usize::MAX).into_par_iter().inspect(move |_| _ = begins.add());
+        let mut stream = elements.into_stream(2);
+        assert_eq!(runtime.block_on(stream.next()), Some(0));
+        // The only processor is free for elements because the producer waits for room.
+        begun.wait_for(3);
+        drop(runtime);
+        assert_eq!(futures::executor::block_on(stream.next()), Some(1));
+        let message = panic_message(|| futures::executor::block_on(stream.count()));
+        assert!(message.contains("the runtime has been shut down"), "{message}");
+    });
+}

@@ -265,7 +265,7 @@ where
             Poll::Ready(Some(Err(error))) => {
                 *this.is_over = true;
                 this.running.clear();
-                fail(error, "a closure of a stream")
+                fail(Some(error), "a closure of a stream")
             }
             Poll::Ready(None) if this.items.is_done() => Poll::Ready(None),
             Poll::Ready(None) | Poll::Pending => Poll::Pending,
@@ -282,11 +282,11 @@ where
     }
 }
 
-/// What becomes of whoever reads from a closure that has not ended well.
-fn fail(error: JoinError, what: &str) -> ! {
-    match error.try_into_panic() {
-        Ok(payload) => resume_unwind(payload),
-        Err(_) => panic!("{what} was cancelled: the runtime has been shut down"),
+/// What becomes of whoever reads from a closure that has not ended well, or before all was done.
+fn fail(error: Option<JoinError>, what: &str) -> ! {
+    match error.map(JoinError::try_into_panic) {
+        Some(Ok(payload)) => resume_unwind(payload),
+        Some(Err(_)) | None => panic!("{what} was cancelled: the runtime has been shut down"),
     }
 }
 

@@ -18,7 +18,9 @@
 //! - **No deadlock**: blocks that have room never wait for anybody. In an ordered stream the oldest block has room, and
 //!   is in the scope's queue, or runs, or is done.
 //! - **The end**: a stream that is dropped takes its end of both queues along. The producer, if it waits for room, is told
-//!   so by the queue, jobs look between two elements, and what has not begun is dropped by the abort.
+//!   so by the queue, jobs look between two elements, and what has not begun is dropped by the abort. When the runtime
+//!   is shut down while somebody keeps a stream and does not read it, nobody would tell the producer: so it awaits, beside
+//!   the room, a task that does nothing, which a shutdown drops.
 //!
 //! Blocks begin with one element, so that an item which takes long is there as soon as it is done, and grow while they
 //! are short. Several of them fit into the buffer for each worker, so that none waits for the slowest.
@@ -38,6 +40,7 @@ use std::task::{Context, Poll, ready};
 use std::vec;
 
 use futures::channel::mpsc::{UnboundedReceiver, UnboundedSender, unbounded};
+use futures::future::{Either, select};
 use futures::{Stream, StreamExt};
 use rayon::iter::IndexedParallelIterator;
 use rayon::iter::plumbing::{Producer, ProducerCallback};
@@ -192,19 +195,21 @@ struct Produce<T> {
     given_back: UnboundedReceiver<usize>,
     results: UnboundedSender<Block<T>>,
     pace: Pace,
+    /// Ready when the runtime is shut down.
+    shutdown: AbortOnDropHandle<()>,
 }
 
 impl<T: Send> ProducerCallback<T> for Produce<T> {
     type Output = ();
 
     fn callback<P: Producer<Item = T>>(self, producer: P) {
-        let Self { len: mut left, mut room, mut given_back, results, pace } = self;
+        let Self { len: mut left, mut room, mut given_back, results, pace, mut shutdown } = self;
         let (results, pace) = (&results, &pace);
         in_place_scope_fifo(|scope| {
             let mut rest = producer;
             for number in 0.. {
                 let len = pace.len().min(left);
-                if len == 0 || !wait_for_room(&mut room, len, &mut given_back) || results.is_closed() {
+                if len == 0 || !wait_for_room(&mut room, len, &mut given_back, &mut shutdown) {
                     break;
                 }
                 room -= len;
@@ -217,12 +222,17 @@ impl<T: Send> ProducerCallback<T> for Produce<T> {
     }
 }
 
-/// Waits until there is room for `len` elements; `false` if the stream has been dropped.
-fn wait_for_room(room: &mut usize, len: usize, given_back: &mut UnboundedReceiver<usize>) -> bool {
+/// Waits until there is room for `len` elements; `false` if the stream has been dropped, or the runtime shut down.
+fn wait_for_room(
+    room: &mut usize,
+    len: usize,
+    given_back: &mut UnboundedReceiver<usize>,
+    shutdown: &mut AbortOnDropHandle<()>,
+) -> bool {
     while *room < len {
-        match block_on::wait_for("into_stream", given_back.next()) {
-            Some(more) => *room += more,
-            None => return false,
+        match block_on::wait_for("into_stream", select(given_back.next(), &mut *shutdown)) {
+            Either::Left((Some(more), _)) => *room += more,
+            Either::Left((None, _)) | Either::Right(_) => return false,
         }
     }
     true
@@ -372,7 +382,8 @@ impl<T: Send + 'static> ParIterStream<T> {
         let start = move |given_back, results| {
             with_current_or_global(|shared| {
                 let pace = Pace::new(capacity, shared.config.workers as usize);
-                let produce = Produce { len, room: capacity, given_back, results, pace };
+                let shutdown = task::spawn_future(shared, std::future::pending(), site).abort_on_drop();
+                let produce = Produce { len, room: capacity, given_back, results, pace, shutdown };
                 task::spawn_closure(shared, move || iter.with_producer(produce), site).abort_on_drop()
             })
         };
@@ -400,10 +411,10 @@ impl<T> Stream for ParIterStream<T> {
             Err(end) => end,
         };
         this.state = State::Over;
-        this.left = 0;
+        let left = std::mem::take(&mut this.left);
         match end {
-            End::Producer(Ok(())) => Poll::Ready(None),
-            End::Producer(Err(error)) => fail(error, "a parallel iterator that is read as a stream"),
+            End::Producer(Ok(())) if left == 0 => Poll::Ready(None),
+            End::Producer(ended) => fail(ended.err(), "a parallel iterator that is read as a stream"),
             End::Panic(payload) => resume_unwind(payload),
         }
     }
