@@ -591,11 +591,7 @@ fn run_half(shared: &Shared, claim: Claim) {
     let entered = unsafe { task::Entered::new(context) };
     let carried = claim.carried();
     let in_place = carried.enter();
-    let unpark = claim.run_with(|| {
-        drop(in_place);
-        drop(carried);
-        drop(entered);
-    });
+    let unpark = claim.run_with(|| drop((in_place, carried, entered)));
     // The joiner may have seen that the half is done, have gone on, and be in the driver already.
     shared.driver.finish_unpark(unpark);
 }

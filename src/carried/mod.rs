@@ -19,8 +19,8 @@
 //! [`Forks`](crate::tracing::Forks) only; without it a half gets the span that is current at the promotion.
 //!
 //! What other threads get is owned: clones of values and references to spans. A subscriber is foreign code, and called
-//! at promotions, on the user's stack, before anything is changed. On the way in and out of a stolen piece its panics
-//! are contained: the joiner waits for the piece.
+//! at promotions, on the user's stack, before anything is changed. (A subscriber that forks is asked nothing then: inside
+//! of it there is none.) Its panics are contained: a joiner waits for what was stolen, and a task for its end.
 
 pub(crate) mod values;
 
@@ -103,7 +103,7 @@ impl Span {
 
 impl Drop for Span {
     fn drop(&mut self) {
-        self.subscriber.try_close(self.id.clone());
+        contained(|| self.subscriber.try_close(self.id.clone()));
     }
 }
 

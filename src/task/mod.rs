@@ -41,7 +41,8 @@
 //! function, so the inbox may be dereferenced while the task object exists.
 //!
 //! The header travels with stolen work: a promotion ticket carries a pointer to it. Whatever must be visible
-//! in a stolen half (cancellation today) belongs in here.
+//! in a stolen half (cancellation today) belongs in here; what costs something to take along goes with the ticket
+//! ([`carried`](crate::carried)).
 
 mod abort;
 pub(crate) mod budget;
