@@ -61,9 +61,9 @@ const PARTS: usize = 4;
 
 /// A parallel iterator of rayon's as a [`Stream`](futures::Stream).
 ///
-/// Any indexed one: ranges (of 32 bits at most, or `usize`), vectors, and what `map`, `zip`, `enumerate`, `chunks` and others make of them. `filter` and
-/// `flat_map` come behind, on the stream, or inside a `map`. Elements should take a microsecond or more; of smaller ones
-/// make `chunks`.
+/// Any indexed one: ranges (of 32 bits at most, or `usize`), vectors, and what `map`, `zip`, `enumerate`, `chunks` and
+/// others make of them. `filter` and `flat_map` come behind, on the stream, or inside a `map`. Elements should take a
+/// microsecond or more; of smaller ones make `chunks`.
 ///
 /// ```
 /// use beat::stream::IntoStream;
