@@ -80,8 +80,9 @@ pub trait IntoStream: IndexedParallelIterator + 'static {
     /// A stream of the elements, in their order, that are computed in parallel and at most `capacity` ahead.
     ///
     /// Nothing is computed before the first poll; then `capacity` bounds how many elements are being computed or wait
-    /// for the reader. While there are so many nothing runs, and no worker is held. As no more than `capacity` elements
-    /// are computed at once, let it be several times the number of workers; memory is what speaks against more.
+    /// for the reader. While there are so many nothing runs, and no worker is held: all that a slow reader costs is a
+    /// thread that sleeps. As no more than `capacity` elements are computed at once, let it be several times the number
+    /// of workers; memory is what speaks against more.
     ///
     /// Polled inside a Beat task or closure it computes on that runtime; elsewhere on the global one.
     ///
