@@ -100,10 +100,10 @@ mod sync;
 pub mod task;
 mod ticket;
 mod ticking;
-#[cfg(all(feature = "tracing", not(loom)))]
-pub mod tracing;
 #[cfg(not(loom))]
 pub mod topology;
+#[cfg(all(feature = "tracing", not(loom)))]
+pub mod tracing;
 #[cfg(not(loom))]
 mod user_code;
 #[cfg(not(loom))]
