@@ -61,7 +61,7 @@ fn idle() -> impl Future<Output = ()> + Send + 'static {
 /// The header of async-task (40 bytes), Beat's (32), a pointer back to it, and the future.
 #[cfg(target_pointer_width = "64")]
 const IDLE_TASK: usize = 40 + 32 + 8 + 64 + SPAN;
-/// With the feature `tracing` the span goes along: subscriber and number, and the thread's own subscriber.
+/// With the feature `tracing` the span goes along: what a half carries, task-locals included.
 #[cfg(target_pointer_width = "64")]
 const SPAN: usize = if cfg!(feature = "tracing") { 56 } else { 0 };
 
