@@ -149,6 +149,9 @@ pub(crate) fn run_here(local: &Local, closure: Runnable) {
 
 /// Puts the oldest latent job on offer.
 fn promote(local: &Local) {
+    if local.latent().is_empty() {
+        return;
+    }
     let carried = Carried::of_oldest(local.latent());
     let Some(job) = local.latent().take_oldest() else {
         return;

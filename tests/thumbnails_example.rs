@@ -1,7 +1,5 @@
 //! The thumbnails example, end to end: its own router, on each of its engines, and on Beat with memory made scarce.
 
-#![cfg(feature = "axum")]
-
 #[path = "../examples/thumbnails/main.rs"]
 #[expect(dead_code, reason = "`main` and what only it calls")]
 mod example;

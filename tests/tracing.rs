@@ -366,6 +366,61 @@ fn a_subscriber_that_panics_takes_nobody_down() {
     });
 }
 
+/// Tells of no span, and panics when asked which one is current.
+struct PanicsWhenAsked;
+
+impl tracing::Subscriber for PanicsWhenAsked {
+    fn enabled(&self, _metadata: &tracing::Metadata<'_>) -> bool {
+        true
+    }
+    fn new_span(&self, _span: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+        tracing::span::Id::from_u64(1)
+    }
+    fn record(&self, _span: &tracing::span::Id, _values: &tracing::span::Record<'_>) {}
+    fn record_follows_from(&self, _span: &tracing::span::Id, _follows: &tracing::span::Id) {}
+    fn event(&self, _event: &tracing::Event<'_>) {}
+    fn enter(&self, _span: &tracing::span::Id) {}
+    fn exit(&self, _span: &tracing::span::Id) {}
+    fn current_span(&self) -> tracing_core::span::Current {
+        panic!("a test's panic")
+    }
+}
+
+/// Nor where a task is made, which must not be left half made.
+#[test]
+fn a_subscriber_that_panics_when_asked_is_passed_over() {
+    let runtime = runtime(2);
+    subscriber::with_default(PanicsWhenAsked, || {
+        assert_eq!(runtime.block_on(runtime.spawn(async { 1 })).unwrap(), 1);
+        assert_eq!(runtime.spawn_blocking_parallel(|| fib(20)).join().unwrap(), 6765);
+        assert_eq!(runtime.install(|| fib(10)), 55);
+        assert_eq!(runtime.broadcast(|part| part.index()), [0, 1]);
+    });
+}
+
+/// One that counts how often spans are entered.
+#[test]
+fn a_span_is_entered_once_for_each_poll() {
+    struct Counts(Arc<AtomicUsize>);
+    impl<S: tracing::Subscriber> Layer<S> for Counts {
+        fn on_enter(&self, _id: &tracing::span::Id, _cx: Context<'_, S>) {
+            self.0.fetch_add(1, SeqCst);
+        }
+    }
+    let runtime = runtime(1);
+    let entered = Arc::new(AtomicUsize::new(0));
+    let registry = tracing_subscriber::registry().with(Counts(Arc::clone(&entered)));
+    subscriber::with_default(registry, || {
+        let _span = info_span!("caller").entered();
+        let before = entered.load(SeqCst);
+        runtime.block_on(runtime.spawn(async { beat::yield_now().await })).unwrap();
+        runtime.install(|| ());
+        // What is left of the task goes with its handle or its thread.
+        runtime.block_on(runtime.spawn(async {})).unwrap();
+        assert_eq!(entered.load(SeqCst) - before, 2 + 1 + 1);
+    });
+}
+
 beat::task_local! {
     static NUMBER: usize;
     static GUARD: common::DropGuard;

@@ -19,8 +19,9 @@
 //! [`Forks`](crate::tracing::Forks) only; without it a half gets the span that is current at the promotion.
 //!
 //! What other threads get is owned: clones of values and references to spans. A subscriber is foreign code, and called
-//! at promotions, on the user's stack, before anything is changed. (A subscriber that forks is asked nothing then: inside
-//! of it there is none.) Its panics are contained: a joiner waits for what was stolen, and a task for its end.
+//! at promotions, on the user's stack, before anything is changed. Its panics are contained: a joiner waits for what was
+//! stolen, and a task for its end. A subscriber that itself forks on Beat is not provided for: its halves may get the span
+//! of another fork.
 
 pub(crate) mod values;
 
@@ -72,7 +73,10 @@ struct Span {
 
 impl Span {
     fn current() -> Option<Self> {
-        dispatcher::get_default(|subscriber| Some(Self::new(subscriber, subscriber.current_span().id()?)))
+        let current = || {
+            dispatcher::get_default(|subscriber| Some(Self::new(subscriber, subscriber.current_span().id()?)))
+        };
+        contained(current).flatten()
     }
 
     /// The one that was current when the oldest latent job was forked, as far as is known.
@@ -80,19 +84,19 @@ impl Span {
         dispatcher::get_default(|subscriber| {
             let current = subscriber.current_span();
             let current = current.id()?;
-            SPANS
-                .try_with(|spans| {
-                    let spans = spans.borrow();
-                    // Else they are those of another subscriber.
-                    if spans.last().map(|(id, _)| id) != Some(current) {
-                        return Some(Self::new(subscriber, current));
-                    }
-                    // Spans may be left in any order: what they note is looked for, and not at.
-                    let mut latent = owner.descend();
-                    let outside = spans.iter().rev().find(|(_, depth)| !latent.finds(*depth));
-                    outside.map(|(id, _)| Self::new(subscriber, id))
-                })
-                .unwrap_or(None)
+            let of_fork = SPANS.try_with(|spans| {
+                let spans = spans.borrow();
+                // Else they are those of another subscriber.
+                if spans.last().map(|(id, _)| id) != Some(current) {
+                    return Some(current.clone());
+                }
+                // Spans may be left in any order: what they note is looked for, and not at.
+                let mut latent = owner.descend();
+                let outside = spans.iter().rev().find(|(_, depth)| !latent.finds(*depth));
+                outside.map(|(id, _)| id.clone())
+            });
+            // After the borrow: it calls the subscriber.
+            of_fork.unwrap_or(None).map(|id| Self::new(subscriber, &id))
         })
     }
 
@@ -118,6 +122,11 @@ impl Carried {
     /// What is current here.
     pub(crate) fn here() -> Self {
         Self { span: Span::current(), values: values::here() }
+    }
+
+    /// The current task-locals alone.
+    pub(crate) fn values() -> Self {
+        Self { span: None, values: values::here() }
     }
 
     /// The current span alone.

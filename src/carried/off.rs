@@ -35,6 +35,11 @@ impl Carried {
     }
 
     #[inline]
+    pub(crate) fn values() -> Self {
+        Self(())
+    }
+
+    #[inline]
     pub(crate) fn span() -> Self {
         Self(())
     }

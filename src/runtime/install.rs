@@ -206,7 +206,8 @@ impl Handle {
         let mut outcome = None;
         let to = &mut outcome;
         self.wait_for(|| {
-            let carried = Carried::here();
+            // The closure has the span.
+            let carried = Carried::values();
             let body = move || {
                 local::with(|local| local.inspect(|local| local.set_place(place)).is_some());
                 let _in_place = carried.enter();
@@ -253,7 +254,8 @@ impl Handle {
         let parts = self.current_num_threads();
         let barrier = Barrier::new(parts);
         let mut outcomes: Vec<Outcome<R>> = (0..parts).map(|_| None).collect();
-        let carried = &Carried::here();
+        // The closures have the span.
+        let carried = &Carried::values();
         let (f, barrier, to) = (&f, &barrier, &mut outcomes);
         self.wait_for(move || {
             let spawn = |(index, to): (usize, &mut Outcome<R>)| {

@@ -380,7 +380,9 @@ impl<F: Future> Future for TaskFuture<F> {
 
 impl<F> Drop for TaskFuture<F> {
     fn drop(&mut self) {
-        let carried = self.carried.enter();
+        // Relaxed: only the owner of the future comes here. One that has ended has been dropped in its place already.
+        let is_alive = self.meta().end.load(Relaxed) == ALIVE;
+        let carried = is_alive.then(|| self.carried.enter());
         let dropped = self.drop_future();
         drop(carried);
         if let Err(payload) = dropped {

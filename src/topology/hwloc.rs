@@ -6,13 +6,18 @@
 use std::io;
 
 use hwlocality::Topology as Hwloc;
+use hwlocality::topology::builder::BuildFlags;
 use hwlocality::topology::export::xml::XMLExportFlags;
 
 use super::assemble::Parts;
 use super::xml;
 
 pub(super) fn read() -> io::Result<Parts> {
-    let hwloc = Hwloc::new()
+    // With what this process may not use: that is for `given` to tell, and it is not switched off.
+    let hwloc = Hwloc::builder()
+        .with_flags(BuildFlags::INCLUDE_DISALLOWED)
+        .map_err(io::Error::other)?
+        .build()
         .map_err(|error| io::Error::other(format!("hwloc cannot look at this machine: {error}")))?;
     let document = hwloc
         .export_xml(XMLExportFlags::empty())

@@ -215,8 +215,10 @@ impl Topology {
 
     /// The cores of which a CPU is given, as far as they are.
     fn given_cores(&self) -> impl Iterator<Item = CpuSet> {
+        // Not next to each other, if the files have their siblings' caches or kinds differ.
+        let mut seen = vec![false; self.cores.len()];
         let mut cores: Vec<_> = self.given_by(near).into_iter().map(|cpu| cpu.core).collect();
-        cores.dedup();
+        cores.retain(|&core| !std::mem::replace(&mut seen[core], true));
         cores.into_iter().map(|core| self.given_of(&self.cores[core]))
     }
 

@@ -75,7 +75,7 @@ impl Tree {
         let by_siblings = siblings.iter().find_map(|name| self.first_of_group(id, &of(name)));
         let by_number = || {
             let core = self.parse::<u16>(&of("topology/core_id"))?;
-            Some(BY_CORE_ID + ((package as u16 as usize) << 16) + usize::from(core))
+            Some(BY_CORE_ID.wrapping_add((package as u16 as usize) << 16).wrapping_add(usize::from(core)))
         };
         Part {
             id,
