@@ -247,3 +247,8 @@ mod api {
         }
     }
 }
+
+/// The programs of that page are tests.
+#[cfg(all(doctest, feature = "macros", feature = "tokio"))]
+#[doc = include_str!("../docs/examples.md")]
+mod examples {}
