@@ -4,7 +4,6 @@
 
 mod common;
 
-use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,23 +12,10 @@ use axum::body::Body;
 use axum::http::{Request, Response, StatusCode};
 use axum::routing::get;
 use beat::admission::AdmissionLayer;
-use beat::pressure::{PressureConfig, PressureSource, Reading};
+use beat::pressure::{PressureConfig, Reading};
 use beat::{JoinHandle, Runtime};
-use common::{Gate, Latch, within};
+use common::{Gate, Latch, Memory, within};
 use tower::ServiceExt;
-
-/// 130 bytes are left to be reserved; the guaranteed minimum is one.
-struct Short;
-
-impl PressureSource for Short {
-    fn name(&self) -> String {
-        "a test".into()
-    }
-
-    fn read(&mut self) -> io::Result<Reading> {
-        Ok(Reading::new(1000, 800, 0))
-    }
-}
 
 struct World {
     runtime: Runtime,
@@ -40,7 +26,9 @@ struct World {
 
 impl World {
     fn new(layer: AdmissionLayer) -> Self {
-        let config = PressureConfig::new().guaranteed_minimum(1).source(|| Short);
+        // 130 bytes are left to be reserved; the guaranteed minimum is one.
+        let memory = || Memory(Reading::new(1000, 800, 0));
+        let config = PressureConfig::new().guaranteed_minimum(1).source(memory);
         let runtime = Runtime::builder().worker_threads(2).pressure(config).build().unwrap();
         let (begun, gate) = (Latch::new(), Gate::new());
         let heavy = {

@@ -7,22 +7,9 @@ mod common;
 use std::sync::atomic::Ordering::SeqCst;
 use std::sync::{Arc, atomic::AtomicBool};
 
-use beat::pressure::{PressureConfig, PressureSource, Reading};
+use beat::pressure::{PressureConfig, Reading};
 use common::idle::stays_quiet;
-use common::{Latch, fib};
-
-/// Memory without end.
-struct Plenty;
-
-impl PressureSource for Plenty {
-    fn name(&self) -> String {
-        "a test".into()
-    }
-
-    fn read(&mut self) -> std::io::Result<Reading> {
-        Ok(Reading::new(1 << 30, 1 << 20, 0))
-    }
-}
+use common::{Latch, Memory, fib};
 
 /// Two tasks that wait for an event each. The first then polls until the second has gone on: whoever takes the first event
 /// and has left the driver for a long poll must be found, although no watchdog ticks when the event comes.
@@ -66,7 +53,7 @@ fn events(runtime: &beat::Runtime) -> impl FnOnce() {
 #[test]
 fn an_idle_runtime_makes_no_wake_ups() {
     // Whatever else the machine does: above the level none the sampler takes ten seconds to fall asleep.
-    let pressure = PressureConfig::new().source(|| Plenty);
+    let pressure = PressureConfig::new().source(|| Memory(Reading::new(1 << 30, 1 << 20, 0)));
     let runtime = beat::Runtime::builder().worker_threads(2).pressure(pressure).build().unwrap();
     runtime.block_on(async {
         let closures: Vec<_> = (0..8).map(|_| beat::spawn_blocking_parallel(|| fib(20))).collect();

@@ -1,5 +1,6 @@
 //! The thumbnails example, end to end: its own router, on each of its engines, and on Beat with memory made scarce.
 
+mod common;
 #[path = "../examples/thumbnails/main.rs"]
 #[expect(dead_code, reason = "`main` and what only it calls")]
 mod example;
@@ -11,7 +12,8 @@ use axum::body::{Body, Bytes};
 use axum::http::{Request, StatusCode, header};
 use axum::response::Response;
 use beat::Runtime;
-use beat::pressure::{Policy, PressureConfig, PressureSource, Reading};
+use beat::pressure::{Policy, PressureConfig, Reading};
+use common::Memory;
 use example::args::{self, Invocation};
 use example::engine::Engine;
 use example::http::{self, Service};
@@ -124,23 +126,11 @@ fn uploads_are_read_by_what_is_in_them() {
     }
 }
 
-/// Says that there is so little left.
-struct Scarce;
-
-impl PressureSource for Scarce {
-    fn name(&self) -> String {
-        "a test".into()
-    }
-
-    fn read(&mut self) -> std::io::Result<Reading> {
-        Ok(Reading::new(100 * MIB, 99 * MIB, 0))
-    }
-}
-
 #[test]
 fn without_memory_a_thumbnail_is_refused_and_light_routes_are_not() {
     let dir = pictures();
-    let config = PressureConfig::new().source(|| Scarce).guaranteed_minimum(1);
+    let config =
+        PressureConfig::new().source(|| Memory(Reading::new(100 * MIB, 99 * MIB, 0))).guaranteed_minimum(1);
     let runtime = Runtime::builder().worker_threads(2).pressure(config).build().unwrap();
     let service = service(BEAT, &dir);
     runtime.block_on(async {

@@ -17,6 +17,20 @@ pub fn runtime(workers: usize) -> beat::Runtime {
     beat::Runtime::builder().worker_threads(workers).build().expect("the machine has room for a few threads")
 }
 
+/// Memory of which so much is left, whatever happens.
+#[derive(Clone)]
+pub struct Memory(pub beat::pressure::Reading);
+
+impl beat::pressure::PressureSource for Memory {
+    fn name(&self) -> String {
+        "a test".into()
+    }
+
+    fn read(&mut self) -> std::io::Result<beat::pressure::Reading> {
+        Ok(self.0.clone())
+    }
+}
+
 /// Runs a test at 1, 2 and 4 workers.
 pub fn at_each_size(test: impl Fn(&beat::Runtime)) {
     for workers in [1, 2, 4] {
