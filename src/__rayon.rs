@@ -123,21 +123,12 @@ where
 
 /// Spawns a closure. Nobody waits for it.
 pub fn spawn<F: FnOnce() + Send + 'static>(handle: &Handle, f: F) {
-    drop(task::spawn_closure(&handle.shared, placed(f), Location::caller()));
+    drop(task::spawn_closure(&handle.shared, user_code::placed(f), Location::caller()));
 }
 
 /// Spawns a closure that runs on processor `p`.
 pub fn spawn_on<F: FnOnce() + Send + 'static>(handle: &Handle, p: usize, f: F) {
-    drop(task::spawn_closure_on(&handle.shared, p as ProcessorId, placed(f), Location::caller()));
-}
-
-/// `f`, which says what code it is: all of these are spawned at one place.
-fn placed<F: FnOnce() + Send + 'static>(f: F) -> impl FnOnce() + Send + 'static {
-    let place = std::any::type_name::<F>().as_ptr() as usize;
-    move || {
-        with_worker(|local| local.set_place(place));
-        f();
-    }
+    drop(task::spawn_closure_on(&handle.shared, p as ProcessorId, user_code::placed(f), Location::caller()));
 }
 
 pub fn in_place_scope<'scope, R>(handle: &Handle, op: impl FnOnce(&Scope<'scope>) -> R) -> R {

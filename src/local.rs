@@ -349,9 +349,7 @@ impl Owned {
             _installed: unsafe { Installed::new(local) },
         }
     }
-}
 
-impl Owned {
     /// For good: the state must never be freed.
     pub(crate) fn keep(self) {
         std::mem::forget(self);

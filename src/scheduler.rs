@@ -265,9 +265,7 @@ impl Shared {
         if woken_while_running {
             self.look_at_the_clock();
         }
-        if self.is_worth_waking(local.tasks_len()) {
-            self.wake_if_unattended();
-        }
+        self.share_backlog(local);
         if !(woken_while_running || awaits_ended) {
             // A task pushed behind others is seen to when the next one is popped.
             self.watchdog.ensure(self);
@@ -376,6 +374,13 @@ impl Shared {
         let census = self.processors.census();
         if census.searching == 0 && census.idle > 0 {
             self.wake();
+        }
+    }
+
+    /// Sends somebody for a part of a thread's own tasks, if they are worth a core.
+    pub(crate) fn share_backlog(&self, local: &Local) {
+        if self.is_worth_waking(local.tasks_len()) {
+            self.wake_if_unattended();
         }
     }
 

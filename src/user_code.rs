@@ -137,6 +137,23 @@ pub(crate) fn count_fork() {
     }
 }
 
+/// What code an item of work is, where one line spawns all of its kind.
+pub(crate) fn place_of<F>() -> usize {
+    std::any::type_name::<F>().as_ptr() as usize
+}
+
+/// `f`, a closure of such a kind, which says what code it is.
+pub(crate) fn placed<F: FnOnce() -> R, R>(f: F) -> impl FnOnce() -> R {
+    move || {
+        local::with(|local| {
+            if let Some(local) = local {
+                local.set_place(place_of::<F>());
+            }
+        });
+        f()
+    }
+}
+
 /// Runs a closure on top of the caller's stack: only where the pool has no other thread for it, and its user asks for
 /// that or waits for it.
 pub(crate) fn run_here(local: &Local, closure: Runnable) {
@@ -149,9 +166,6 @@ pub(crate) fn run_here(local: &Local, closure: Runnable) {
 
 /// Puts the oldest latent job on offer.
 fn promote(local: &Local) {
-    if local.latent().is_empty() {
-        return;
-    }
     let carried = Carried::of_oldest(local.latent());
     let Some(job) = local.latent().take_oldest() else {
         return;

@@ -482,9 +482,7 @@ impl<'a> Worker<'a> {
         fence();
         self.shared.watchdog.ensure(self.shared);
         // In the turn nobody was woken: until it ended, it was not known how many would come.
-        if self.shared.is_worth_waking(self.local.tasks_len()) {
-            self.shared.wake_if_unattended();
-        }
+        self.shared.share_backlog(self.local);
     }
 
     fn park_with(&self, token: &Token<'_>) {

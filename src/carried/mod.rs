@@ -136,6 +136,9 @@ impl Carried {
 
     /// What was current when the oldest latent job was forked.
     pub(crate) fn of_oldest(owner: Owner<'_>) -> Self {
+        if owner.is_empty() {
+            return Self::nothing();
+        }
         let span = contained(|| Span::of_oldest(owner)).flatten();
         Self { span, values: values::of_oldest(owner) }
     }

@@ -112,14 +112,6 @@ impl TokioDriver {
         })
     }
 
-    /// Whether its clock is the system's.
-    fn has_real_time(&self) -> bool {
-        #[cfg(feature = "test-util")]
-        return self.keeper.is_none();
-        #[cfg(not(feature = "test-util"))]
-        true
-    }
-
     fn block_on(&self, future: impl Future<Output = ()>) {
         let runtime = self.runtime.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(runtime) = &*runtime {
@@ -159,7 +151,8 @@ impl Driver for TokioDriver {
     fn until_edge(&self) -> Option<Duration> {
         let into = self.began.elapsed().subsec_nanos() % EDGES;
         let until = Duration::from_nanos(u64::from(EDGES - into));
-        self.has_real_time().then_some(until + BEHIND_EDGE)
+        // Not on a clock that can be paused, whose time is not the system's.
+        self.rest().is_none().then_some(until + BEHIND_EDGE)
     }
 
     fn turn(&self) {

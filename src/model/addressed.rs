@@ -45,6 +45,13 @@ impl World {
         }
     }
 
+    /// Hand-over 1 and 2.
+    fn hand_over(world: &Arc<Self>, seat: &Seat) {
+        assert!(world.processors.release(seat));
+        let _ = world.processors.published();
+        Self::released(world);
+    }
+
     fn carry_out(world: &Arc<Self>, wake: Option<Wake>) {
         match wake {
             Some(Wake::Unpark(seat)) => assert_eq!(seat.parker.unpark(), Unpark::Done),
@@ -172,10 +179,7 @@ fn a_closure_addressed_to_a_processor_that_is_handed_over_is_run() {
         let world = World::new(1, 1);
         let seat = computing(&world);
         let other = submitter(&world, 0);
-        // Hand-over 1 and 2.
-        assert!(world.processors.release(&seat));
-        let _ = world.processors.published();
-        World::released(&world);
+        World::hand_over(&world, &seat);
         other.join().unwrap();
         world.end();
     });
@@ -189,9 +193,7 @@ fn a_closure_addressed_to_a_processor_that_is_taken_again_is_run() {
         let world = World::new(1, 1);
         let seat = computing(&world);
         let other = submitter(&world, 0);
-        assert!(world.processors.release(&seat));
-        let _ = world.processors.published();
-        World::released(&world);
+        World::hand_over(&world, &seat);
         world.processors.acquire(&seat);
         world.processors.end_computing(&seat);
         World::work(&world, &seat, false);

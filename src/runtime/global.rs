@@ -16,6 +16,24 @@ enum Global {
     Lazy(Runtime),
 }
 
+impl Global {
+    fn get(&self) -> Option<Arc<Shared>> {
+        match self {
+            Self::Main(shared) => Some(Arc::clone(shared)),
+            Self::Lazy(runtime) => Some(Arc::clone(&runtime.handle().shared)),
+            Self::Nobody => None,
+        }
+    }
+
+    /// There is none yet.
+    fn start(&mut self, builder: Builder) -> io::Result<Arc<Shared>> {
+        let runtime = builder.global(true).build()?;
+        let shared = Arc::clone(&runtime.handle().shared);
+        *self = Self::Lazy(runtime);
+        Ok(shared)
+    }
+}
+
 static GLOBAL: Mutex<Global> = Mutex::new(Global::Nobody);
 
 /// The global runtime's shared part; starts a runtime if there is none.
@@ -39,36 +57,18 @@ pub(crate) fn get_or_start() -> Arc<Shared> {
 /// The system refuses the threads or descriptors that a runtime needs.
 pub(crate) fn try_get_or_start() -> io::Result<Arc<Shared>> {
     let mut global = GLOBAL.lock();
-    match &*global {
-        Global::Main(shared) => Ok(Arc::clone(shared)),
-        Global::Lazy(runtime) => Ok(Arc::clone(&runtime.handle().shared)),
-        Global::Nobody => {
-            let runtime = Builder::new().global(true).build()?;
-            let shared = Arc::clone(&runtime.handle().shared);
-            *global = Global::Lazy(runtime);
-            Ok(shared)
-        }
-    }
+    global.get().map_or_else(|| global.start(Builder::new()), Ok)
 }
 
 /// The global runtime, if there is one.
 pub(crate) fn get() -> Option<Arc<Shared>> {
-    match &*GLOBAL.lock() {
-        Global::Main(shared) => Some(Arc::clone(shared)),
-        Global::Lazy(runtime) => Some(Arc::clone(&runtime.handle().shared)),
-        Global::Nobody => None,
-    }
+    GLOBAL.lock().get()
 }
 
 /// Builds the global runtime; `None` if there is one.
-pub(crate) fn build_first(builder: Builder) -> Option<std::io::Result<Arc<Shared>>> {
+pub(crate) fn build_first(builder: Builder) -> Option<io::Result<Arc<Shared>>> {
     let mut global = GLOBAL.lock();
-    matches!(*global, Global::Nobody).then(|| {
-        let runtime = builder.global(true).build()?;
-        let shared = Arc::clone(&runtime.handle().shared);
-        *global = Global::Lazy(runtime);
-        Ok(shared)
-    })
+    matches!(*global, Global::Nobody).then(|| global.start(builder))
 }
 
 /// Builds a runtime, which becomes the global one if there is none; the guard ends that.

@@ -22,7 +22,7 @@ use crate::scheduler::Shared;
 use crate::sync::Mutex;
 use crate::task::contained::Contained;
 use crate::task::{self, JoinHandle};
-use crate::user_code::Computing;
+use crate::user_code::{self, Computing};
 
 /// A closure whose lifetime has been erased.
 type Erased = Box<dyn FnOnce() + Send>;
@@ -202,16 +202,14 @@ impl Handle {
         R: Send,
     {
         let site = Location::caller();
-        let place = std::any::type_name::<F>().as_ptr() as usize;
         let mut outcome = None;
         let to = &mut outcome;
         self.wait_for(|| {
             // The closure has the span.
             let carried = Carried::values();
             let body = move || {
-                local::with(|local| local.inspect(|local| local.set_place(place)).is_some());
                 let _in_place = carried.enter();
-                *to = run(f);
+                *to = run(user_code::placed(f));
             };
             // SAFETY: `wait_for` returns when the closure has been run or dropped; what it borrows is older.
             [unsafe { spawn_erased(&self.shared, body, site) }]

@@ -31,7 +31,7 @@ where
     RA: Send,
     RB: Send,
 {
-    let place = std::any::type_name::<(A, B)>().as_ptr() as usize;
+    let place = user_code::place_of::<(A, B)>();
     in_region(place, |_, local| match local {
         Some(local) => join_here::<false, _, _, _, _>(local.latent(), a, b),
         None => {
