@@ -1,19 +1,23 @@
 //! When a thread that forks looks at the clock, and what it does then: policy, without effects.
 //!
-//! A fork costs no clock read. One word per thread, the *countdown*, is decremented at each push (a plain load
-//! and store); below zero a cold path reads the clock, sets the countdown so that it comes by about
-//! [`LOOKS_PER_PERIOD`] times in a period, and acts. Anyone may store [`ASKED`] to be heard at the next
-//! fork.
+//! A fork costs no clock read. One word per thread, the *countdown*, is decremented when a job that was not promoted
+//! is popped (a plain load and store), and tested there and at each push; below zero a cold path reads the clock, sets
+//! the countdown so that it comes by about [`LOOKS_PER_PERIOD`] times in a period, and acts. Anyone may store
+//! [`ASKED`] to be heard at the next fork. Pops count and not pushes, because a recursion that has only pops left to do
+//! (down a list, `join(rest, item)`) must be heard too; one that only pushes ends within a stack's depth.
 //!
 //! *Tuning the countdown.* The rate of forks is not known, and changes. From the time since the last look a
 //! look extrapolates how many forks fill the wanted interval, but grows at most [`GROWTH`]-fold and never
 //! beyond [`LONGEST`]: a phase of nanosecond forks followed by one of millisecond forks must not go unheard.
 //!
 //! *Deciding.* A promotion is worth its cost (an allocation, a steal, a switch for the join that waits: some
-//! microseconds) only if somebody takes it. So: if an idle thread searches, it is served as soon as the
-//! account has recovered; if all that could help are asleep, only after the region has lasted
-//! [`FIRST_WAKE`], and once a period; if nobody is idle, never. Source: heartbeat scheduling (Acar et al.,
-//! PLDI 2018), with the idle thief in place of the timer.
+//! microseconds) only if somebody takes it. So: if an idle thread searches, or a joiner looks for a part of the half
+//! that runs here ([`leap`](crate::leap)), it is served as soon as the account has recovered ([`REST`]); if all that
+//! could help are asleep, only after the region has lasted [`FIRST_WAKE`], and once a period; if nobody is idle, never.
+//! Source: heartbeat scheduling (Acar et al., PLDI 2018), with the idle thief in place of the timer.
+//!
+//! *Small jobs.* The oldest job is the largest in a recursion that halves; down a list it is a single item. Whoever is
+//! back soon got little: the next gift has twice as many jobs, up to [`MOST_JOBS`].
 //!
 //! *Coarse work.* A thread is heard at its forks only, and two halves of ten milliseconds have one fork between them,
 //! the first. So the first fork of an item of work looks at the clock too, and if items from the same place have
@@ -30,8 +34,10 @@ use std::time::Duration;
 
 use crate::processors::Census;
 
-/// The countdown at the start of an item of work.
-pub(crate) const FIRST: i32 = 0;
+/// The countdown at the start of an item of work: its first fork looks at the clock.
+pub(crate) const FIRST: i32 = DUE;
+/// A countdown that is over.
+const DUE: i32 = -1;
 /// The countdown after the first look.
 const SECOND: u64 = 16;
 /// What somebody who wants to be heard stores: below what a countdown reaches by itself.
@@ -50,6 +56,10 @@ const LONG: u64 = 40_000;
 const PUBLISHED: u32 = 8;
 /// How long a region must have lasted before it gives work to a thread that searches, in ns.
 const FIRST_GIFT: u64 = 2_000;
+/// How long a thread works between two gifts to those who search, in ns: about ten times what a gift costs it.
+const REST: u64 = 2_000;
+/// How many jobs a gift may have.
+const MOST_JOBS: u32 = 64;
 
 /// Times of one thread's heartbeat, in nanoseconds on the runtime's clock.
 #[derive(Clone, Copy, Debug)]
@@ -65,6 +75,8 @@ pub(crate) struct Heartbeat {
     eager: u32,
     /// How many of a published item.
     published: u32,
+    /// How many jobs the last gift had.
+    gift: u32,
 }
 
 /// What a look at the clock decided.
@@ -72,8 +84,8 @@ pub(crate) struct Heartbeat {
 pub(crate) enum Beat {
     /// Go on.
     Nothing,
-    /// Put the oldest latent job on offer for those who search.
-    Promote,
+    /// Put so many of the oldest latent jobs on offer for those who search.
+    Promote(u32),
     /// Put it on offer for whoever comes by.
     Publish,
     /// Put it on offer unless there is one, and wake a sleeping thread if none is about.
@@ -93,6 +105,7 @@ impl Heartbeat {
             countdown: SECOND,
             eager: 0,
             published: 0,
+            gift: 1,
         }
     }
 
@@ -123,7 +136,7 @@ impl Heartbeat {
         self.last_look = now;
         self.countdown = next.min(LONGEST);
         // An eager item looks at each fork.
-        if self.eager + self.published > 0 { 0 } else { self.countdown as i32 }
+        if self.eager + self.published > 0 { DUE } else { self.countdown as i32 }
     }
 
     /// How long the item of work has lasted, as far as it is known.
@@ -170,8 +183,13 @@ impl Heartbeat {
         let age = self.age(now);
         let since = now.saturating_sub(self.last_promotion);
         let beat = if census.searching > 0 {
-            let rested = since >= self.period / LOOKS_PER_PERIOD;
-            if !offered && age >= FIRST_GIFT && rested { Beat::Promote } else { Beat::Nothing }
+            if !offered && age >= FIRST_GIFT && since >= REST {
+                let is_back_soon = since < self.period / LOOKS_PER_PERIOD;
+                self.gift = if is_back_soon { (self.gift * 2).min(MOST_JOBS) } else { 1 };
+                Beat::Promote(self.gift)
+            } else {
+                Beat::Nothing
+            }
         } else if census.idle > 0 && age >= FIRST_WAKE && since >= self.period {
             Beat::PromoteAndWake
         } else {
@@ -257,7 +275,7 @@ mod tests {
     fn an_eager_item_spreads_to_all_who_are_idle_and_then_beats_as_any_other() {
         let mut beat = Heartbeat::new(Duration::from_micros(100));
         beat.begin_item(LONG, census(1, 1), false);
-        assert_eq!(beat.look(1_000_000, false), 0);
+        assert_eq!(beat.look(1_000_000, false), DUE);
         assert_eq!(beat.decide(1_000_000, census(2, 0), false), Beat::Spread);
         assert_eq!(beat.decide(1_000_001, census(1, 1), true), Beat::Spread);
         assert_eq!(beat.decide(1_000_002, census(1, 0), false), Beat::Nothing);
@@ -276,7 +294,7 @@ mod tests {
         let mut beat = Heartbeat::new(Duration::from_micros(100));
         beat.begin_item(1, census(0, 0), true);
         for fork in 0..u64::from(PUBLISHED) {
-            assert_eq!(beat.look(1_000_000 + fork, false), 0);
+            assert_eq!(beat.look(1_000_000 + fork, false), DUE);
             assert_eq!(beat.decide(1_000_000 + fork, census(0, 0), fork > 0), Beat::Publish);
         }
         assert!(beat.look(1_000_100, false) > 0);
@@ -297,7 +315,21 @@ mod tests {
     #[test]
     fn a_searcher_is_served_unless_an_offer_is_open() {
         assert_eq!(started().decide(1_010_000, census(0, 1), true), Beat::Nothing);
-        assert_eq!(started().decide(1_010_000, census(0, 1), false), Beat::Promote);
+        assert_eq!(started().decide(1_010_000, census(0, 1), false), Beat::Promote(1));
+    }
+
+    #[test]
+    fn whoever_is_back_soon_gets_twice_as_many_jobs() {
+        let mut beat = started();
+        let mut now = 1_010_000;
+        assert_eq!(beat.decide(now, census(0, 1), false), Beat::Promote(1));
+        assert_eq!(beat.decide(now + REST - 1, census(0, 1), false), Beat::Nothing);
+        for jobs in [2, 4, 8, 16, 32, MOST_JOBS, MOST_JOBS] {
+            now += REST;
+            assert_eq!(beat.decide(now, census(0, 1), false), Beat::Promote(jobs));
+        }
+        now += 100_000;
+        assert_eq!(beat.decide(now, census(0, 1), false), Beat::Promote(1));
     }
 
     #[test]

@@ -4,13 +4,13 @@
 //! latent then, it runs inline. A [heartbeat](crate::heartbeat) may put the oldest latent job of a thread on
 //! offer meanwhile; then the caller takes it back if nobody has come for it ([`Ticket::reclaim`]), or waits:
 //!
-//! 1. it looks for [`SPINS`] rounds whether the thief has finished;
+//! 1. it looks for a while whether the thief has finished, and runs parts of the half meanwhile ([`leap`]);
 //! 2. it announces that it waits (step 3 of the [ticket](crate::ticket)); if the thief has finished, step 5;
 //! 3. it [hands over its processor](crate::processors#handing-over), since it will not use it;
 //! 4. it parks until the thief has finished;
 //! 5. it takes a processor if one is idle, and goes on at once in either case.
 //!
-//! Nothing else ever runs on the caller's stack meanwhile, so a lock held across `join` meets no stranger: a
+//! Nothing but parts of the half runs on the caller's stack meanwhile, so a lock held across `join` meets no stranger: a
 //! program deadlocks on Beat only if its sequential form does. (rayon#592, rayon#1174: there a waiting `join`
 //! runs whatever it finds.)
 //!
@@ -24,13 +24,11 @@ use std::mem::{self, ManuallyDrop, MaybeUninit};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 use crate::latent::Owner;
+use crate::leap;
 use crate::local::{self, Local};
 use crate::runtime::outside;
 use crate::task::contained::Contained;
 use crate::ticket::{JobHeader, Ticket};
-
-/// How often a joiner looks before it parks: about as long as a park and an unpark take.
-const SPINS: u32 = 200;
 
 /// Runs `a` and `b`, possibly in parallel, and returns both results.
 ///
@@ -66,9 +64,43 @@ const SPINS: u32 = 200;
 ///
 /// Source of the algorithm: heartbeat scheduling (Acar et al., PLDI 2018), in the form with a latent list that
 /// Spice (judofyr/spice) and chili use.
-// Always: out of line, both closures go through memory, and what was written by halves is read whole (6 ns a join).
+// Two forms, see `fits_registers`.
 #[inline(always)]
 pub fn join<A, B, RA, RB>(a: A, b: B) -> (RA, RB)
+where
+    A: FnOnce() -> RA + Send,
+    B: FnOnce() -> RB + Send,
+    RA: Send,
+    RB: Send,
+{
+    if const { fits_registers::<A>() && fits_registers::<B>() && fits_registers::<(RA, RB)>() } {
+        join_apart(a, b)
+    } else {
+        join_inlined(a, b)
+    }
+}
+
+/// Whether a value is passed in registers: of two words or less. A `join` of such closures and results is a function
+/// of its own, and its caller saves no registers on the way to a leaf: a function that has to clean up when it unwinds,
+/// as a fork does, saves them before anything else. Of others it is inlined: out of line, closures and results
+/// go through memory, and what was written by halves is read whole, which the processor cannot forward (6 ns).
+const fn fits_registers<T>() -> bool {
+    mem::size_of::<T>() <= 2 * mem::size_of::<usize>()
+}
+
+#[inline(never)]
+fn join_apart<A, B, RA, RB>(a: A, b: B) -> (RA, RB)
+where
+    A: FnOnce() -> RA + Send,
+    B: FnOnce() -> RB + Send,
+    RA: Send,
+    RB: Send,
+{
+    join_inlined(a, b)
+}
+
+#[inline(always)]
+fn join_inlined<A, B, RA, RB>(a: A, b: B) -> (RA, RB)
 where
     A: FnOnce() -> RA + Send,
     B: FnOnce() -> RB + Send,
@@ -216,7 +248,7 @@ where
     }
     let ra = a();
     if latent.pop(&job.header) {
-        if latent.is_due() {
+        if latent.count_fork() {
             // After the pop: the next job is the one below, not the one about to run here.
             beat_owning(latent, &job);
         }
@@ -234,6 +266,10 @@ where
 /// A beat while this frame owns a popped half: if the beat unwinds, the half is dropped unrun.
 #[cold]
 fn beat_owning<B, RB>(latent: Owner<'_>, job: &StackJob<B, RB>) {
+    if latent.is_empty() {
+        // Nothing to put on offer: the thread is heard at its next fork, which will have something.
+        return;
+    }
     struct DropHalf<'a, B, RB>(&'a StackJob<B, RB>);
     impl<B, RB> Drop for DropHalf<'_, B, RB> {
         fn drop(&mut self) {
@@ -276,13 +312,7 @@ fn settle(local: &Local, ticket: *const Ticket) -> bool {
         local.discard_ticket(crate::sync::Arc::as_ptr(&ticket));
         return true;
     }
-    for _ in 0..SPINS {
-        if ticket.is_done() {
-            return false;
-        }
-        std::hint::spin_loop();
-    }
-    if ticket.announce() {
+    if !leap::leap(local, &ticket) && ticket.announce() {
         crate::user_code::wait(local, || ticket.is_done());
     }
     false

@@ -106,7 +106,7 @@ impl<'a> Owner<'a> {
         unsafe { &*self.jobs.local.get() }
     }
 
-    /// Makes `job` latent: the newest of this thread. `true` if the countdown is over.
+    /// Makes `job` latent: the newest of this thread. `true` if the thread is due to be heard.
     ///
     /// # Safety
     ///
@@ -121,10 +121,10 @@ impl<'a> Owner<'a> {
         let below = unsafe { &*top };
         below.set_next(job);
         self.jobs.top.set(job);
-        self.count_fork()
+        self.is_due()
     }
 
-    /// A fork that leaves nothing on the list. `true` if the countdown is over.
+    /// Counts a fork that leaves nothing on the list: any more, or ever. `true` if the countdown is over.
     #[inline]
     pub(crate) fn count_fork(self) -> bool {
         // Relaxed load and store, not a read-modify-write: see `ask`.
@@ -147,14 +147,14 @@ impl<'a> Owner<'a> {
 
     /// Whether somebody has asked, or the countdown is over.
     #[inline]
-    pub(crate) fn is_due(self) -> bool {
+    fn is_due(self) -> bool {
         // Relaxed: see `ask`.
         self.jobs.countdown.load(Relaxed) < 0
     }
 
-    /// Whether somebody has asked: one below zero is where a countdown ends by itself.
+    /// Whether somebody has asked: about one below zero is where a countdown ends by itself.
     pub(crate) fn is_asked(self) -> bool {
-        self.jobs.countdown.load(Relaxed) < -1
+        self.jobs.countdown.load(Relaxed) < ASKED / 2
     }
 
     pub(crate) fn set_countdown(self, forks: i32) {

@@ -68,6 +68,8 @@ mod join;
 #[cfg(not(loom))]
 mod latent;
 #[cfg(not(loom))]
+mod leap;
+#[cfg(not(loom))]
 mod lifecycle;
 #[cfg(not(loom))]
 mod local;

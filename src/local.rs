@@ -210,6 +210,10 @@ pub(crate) struct Local {
     pub(crate) lent: Cell<u32>,
     /// A guest's regions on this thread's stack.
     regions: Cell<u32>,
+    /// The ticket of the claimed half that runs here; null if none does.
+    claim: Cell<*const Ticket>,
+    /// Leaps on this thread's stack.
+    leaps: Cell<u32>,
     turn: Cell<Turn>,
     slice: Cell<Option<Slice>>,
     /// The duty thread's count of wake-ups in a row at which no worker computed.
@@ -218,8 +222,8 @@ pub(crate) struct Local {
     /// A copy of the table of threads, and its version.
     peers: RefCell<(u64, Vec<Arc<Remote>>)>,
     tick: Cell<u32>,
-    /// When the batch of polls at hand began, and how many there were.
-    batch: Cell<(u64, u32)>,
+    /// When the batch of polls at hand began, after how many the task had to wait or had ended, and how many there were.
+    batch: Cell<(u64, u32, u32)>,
     pub(crate) budgets: Budgets,
     /// The processor whose core this thread is pinned to.
     pinned: Cell<Option<ProcessorId>>,
@@ -233,6 +237,18 @@ thread_local! {
     static REGION: Cell<*const LatentJobs> = const { Cell::new(ptr::null()) };
     /// The state of a thread of the pool, also while another runtime is entered on it.
     static OWN: Cell<*const Local> = const { Cell::new(ptr::null()) };
+}
+
+/// Gives a cell its value back.
+struct Restore<'a, T: Copy> {
+    cell: &'a Cell<T>,
+    value: T,
+}
+
+impl<T: Copy> Drop for Restore<'_, T> {
+    fn drop(&mut self) {
+        self.cell.set(self.value);
+    }
 }
 
 /// Calls `f` with this thread's state.
@@ -392,13 +408,15 @@ impl Local {
             ended: Cell::new(false),
             lent: Cell::new(0),
             regions: Cell::new(0),
+            claim: Cell::new(ptr::null()),
+            leaps: Cell::new(0),
             turn: Cell::new(Turn::Outside),
             slice: Cell::new(None),
             quiet: Cell::new(0),
             random: Cell::new(ptr::from_ref(&*remote) as u64 | 1),
             peers: RefCell::new((u64::MAX, Vec::new())),
             tick: Cell::new(0),
-            batch: Cell::new((0, 0)),
+            batch: Cell::new((0, 0, 0)),
             budgets: Budgets::default(),
             pinned: Cell::new(None),
             remote,
@@ -462,6 +480,34 @@ impl Local {
         {
             self.tickets.push(newest);
         }
+    }
+
+    /// The ticket of the claimed half that runs here; null if none does.
+    pub(crate) fn claim(&self) -> *const Ticket {
+        self.claim.get()
+    }
+
+    /// Runs `f`, which is code of the half of `claim`, or, if that is null, of none.
+    pub(crate) fn with_claim<R>(&self, claim: *const Ticket, f: impl FnOnce() -> R) -> R {
+        let _before = Restore { cell: &self.claim, value: self.claim.replace(claim) };
+        f()
+    }
+
+    /// Whether the joiner of the half that runs here looks for a part of it.
+    pub(crate) fn is_wanted(&self) -> bool {
+        // SAFETY: null, or that of a claim which is being run: it is counted there.
+        unsafe { self.claim.get().as_ref() }.is_some_and(Ticket::is_wanted)
+    }
+
+    /// Leaps on this thread's stack.
+    pub(crate) fn leaps(&self) -> u32 {
+        self.leaps.get()
+    }
+
+    /// Runs `f`, a leap.
+    pub(crate) fn leaping<R>(&self, f: impl FnOnce() -> R) -> R {
+        let _before = Restore { cell: &self.leaps, value: self.leaps.replace(self.leaps.get() + 1) };
+        f()
     }
 
     // ----- tasks -----
@@ -621,18 +667,19 @@ impl Local {
     // ----- what a poll costs -----
 
     pub(crate) fn start_batch(&self, now: u64) {
-        self.batch.set((now, 0));
+        self.batch.set((now, 0, 0));
     }
 
-    pub(crate) fn count_poll(&self) {
-        let (start, polls) = self.batch.get();
-        self.batch.set((start, polls + 1));
+    /// A task has been polled; `goes_on`: it is queued again already.
+    pub(crate) fn count_poll(&self, goes_on: bool) {
+        let (start, stretches, polls) = self.batch.get();
+        self.batch.set((start, stretches + u32::from(!goes_on), polls + 1));
     }
 
     pub(crate) fn end_batch(&self, now: u64) {
-        let (start, polls) = self.batch.get();
+        let (start, stretches, polls) = self.batch.get();
         if polls > 0 {
-            self.shared.measured_polls(now.saturating_sub(start), polls);
+            self.shared.measured_stretches(now.saturating_sub(start), stretches, polls);
         }
     }
 

@@ -53,10 +53,10 @@ const SOFT_CAP: usize = 128;
 /// With so many tasks queued, whoever awaits a task that ends goes behind them. In the LIFO slot it would run again
 /// after each of a batch of tasks that it awaits one by one.
 const MANY_TASKS: usize = 8;
-/// What a poll is taken to cost before any was measured, in nanoseconds.
-const FIRST_MEAN_POLL: u64 = 1_000;
+/// How long a ready task is taken to run before it waits, before any was measured, in nanoseconds.
+const FIRST_MEAN_STRETCH: u64 = 1_000;
 /// By what part of itself the mean must change for others to be told: each telling costs them a cache miss.
-const MEAN_POLL_STEP: u64 = 16;
+const MEAN_STRETCH_STEP: u64 = 16;
 /// How long after a turn of the driver the next one is due beside short polls, in nanoseconds: a turn costs some
 /// hundred, and more when two threads take turns at it.
 const TURN_PERIOD: u64 = 20_000;
@@ -177,8 +177,9 @@ pub(crate) struct Shared {
     pub(crate) retired: Counters,
     /// How many threads wait for a number (see [`processors`](crate::processors#numbers)).
     pub(crate) numbers_wanted: AtomicU32,
-    /// What a poll costs on average, in nanoseconds.
-    mean_poll: AtomicU64,
+    /// How long a ready task runs on average before it waits or ends, in nanoseconds: a poll, or, of tasks that yield,
+    /// many.
+    mean_stretch: AtomicU64,
     /// When a turn of the driver last was due, on the runtime's clock.
     last_turn: AtomicU64,
     /// How many forks old the process was: its children have none of the threads.
@@ -206,7 +207,7 @@ impl Shared {
             long_polls: LongPolls::default(),
             retired: Counters::default(),
             numbers_wanted: AtomicU32::new(0),
-            mean_poll: AtomicU64::new(FIRST_MEAN_POLL),
+            mean_stretch: AtomicU64::new(FIRST_MEAN_STRETCH),
             last_turn: AtomicU64::new(0),
             forks: os::forks(),
             me: Weak::clone(me),
@@ -342,18 +343,19 @@ impl Shared {
     /// Whether `tasks` queued tasks are worth a wake-up.
     pub(crate) fn is_worth_waking(&self, tasks: usize) -> bool {
         // Relaxed: an estimate.
-        tasks as u64 * self.mean_poll.load(Relaxed) >= WORTH_WAKING
+        tasks as u64 * self.mean_stretch.load(Relaxed) >= WORTH_WAKING
     }
 
-    /// Takes a new measurement of what a poll costs into the running mean.
-    pub(crate) fn measured_polls(&self, nanoseconds: u64, polls: u32) {
-        let sample = (nanoseconds / u64::from(polls.max(1))).clamp(50, 10_000_000);
+    /// Takes a new measurement into the running mean: so many polls took so long, and in all the tasks came to wait, or
+    /// ended, so many times.
+    pub(crate) fn measured_stretches(&self, nanoseconds: u64, stretches: u32, polls: u32) {
+        let sample = (nanoseconds / u64::from(stretches.max(1))).clamp(50, 10_000_000);
         // Relaxed, and a lost update is no loss.
-        let mean = self.mean_poll.load(Relaxed);
+        let mean = self.mean_stretch.load(Relaxed);
         let weight = u64::from(polls.min(16));
         let next = (mean * (64 - weight) + sample * weight) / 64;
-        if mean.abs_diff(next) * MEAN_POLL_STEP > mean {
-            self.mean_poll.store(next, Relaxed);
+        if mean.abs_diff(next) * MEAN_STRETCH_STEP > mean {
+            self.mean_stretch.store(next, Relaxed);
         }
     }
 

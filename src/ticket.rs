@@ -34,8 +34,8 @@ use std::ptr;
 use crate::carried::{Carried, Slot};
 use crate::parker::{Parker, Unpark};
 use crate::sync::Arc;
-use crate::sync::atomic::AtomicU32;
 use crate::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use crate::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32};
 
 const OFFERED: u32 = 0;
 const RECLAIMED: u32 = 1;
@@ -110,9 +110,15 @@ pub(crate) struct Ticket {
     /// What else does (feature `tracing`).
     carried: Slot,
     joiner: Arc<Parker>,
+    /// The ticket of the half that promoted this one; null if none did. Only compared.
+    root: *const Ticket,
+    /// Who claimed it: told by the thief, and only compared. Relaxed: who does not see it yet looks again.
+    thief: AtomicPtr<()>,
+    /// The joiner looks for a part of the half. Relaxed: a request.
+    is_wanted: AtomicBool,
 }
 
-// SAFETY: `job` and `context` are only dereferenced by the one party that won the claim (see *Frame*); the
+// SAFETY: `root` is never dereferenced; `job` and `context` are only dereferenced by the one party that won the claim (see *Frame*); the
 // half behind `job` is `Send`, which `join` demands of it. All else in a ticket is atomic or reference-counted.
 unsafe impl Send for Ticket {}
 // SAFETY: as above; shared access goes through the atomic state alone.
@@ -121,7 +127,21 @@ unsafe impl Sync for Ticket {}
 impl Ticket {
     /// Puts the half at `job` on offer.
     pub(crate) fn new(job: *const JobHeader, context: *const (), joiner: Arc<Parker>) -> Self {
-        Self { state: AtomicU32::new(OFFERED), job, context, carried: Slot::empty(), joiner }
+        Self {
+            state: AtomicU32::new(OFFERED),
+            job,
+            context,
+            carried: Slot::empty(),
+            joiner,
+            root: ptr::null(),
+            thief: AtomicPtr::new(ptr::null_mut()),
+            is_wanted: AtomicBool::new(false),
+        }
+    }
+
+    /// The same, promoted by the half of `root`, if that is not null.
+    pub(crate) fn part_of(self, root: *const Ticket) -> Self {
+        Self { root, ..self }
     }
 
     /// The same, with what goes with the half.
@@ -157,6 +177,26 @@ impl Ticket {
         self.state.load(Acquire) == DONE
     }
 
+    /// Joiner: whether it looks for a part of the half, to run it meanwhile (see [`leap`](crate::leap)).
+    pub(crate) fn want(&self, wanted: bool) {
+        self.is_wanted.store(wanted, Relaxed);
+    }
+
+    /// Thief: whether the joiner does.
+    pub(crate) fn is_wanted(&self) -> bool {
+        self.is_wanted.load(Relaxed)
+    }
+
+    /// Whether the half of `root` promoted this one.
+    pub(crate) fn is_part_of(&self, root: &Arc<Self>) -> bool {
+        ptr::eq(self.root, Arc::as_ptr(root))
+    }
+
+    /// Whether it is `thief` who has the half.
+    pub(crate) fn is_claimed_by(&self, thief: *const ()) -> bool {
+        ptr::eq(self.thief.load(Relaxed), thief)
+    }
+
     /// Step 3, joiner: says that it is going to sleep; `false` if the thief has finished. Once is enough.
     #[must_use = "if the thief has finished nobody will unpark the joiner"]
     pub(crate) fn announce(&self) -> bool {
@@ -181,6 +221,16 @@ impl Claim {
     /// The header of the task or closure the half belongs to.
     pub(crate) fn context(&self) -> *const () {
         self.0.context
+    }
+
+    /// The ticket of the half.
+    pub(crate) fn ticket(&self) -> *const Ticket {
+        Arc::as_ptr(&self.0)
+    }
+
+    /// Says who has the half.
+    pub(crate) fn tell_thief(&self, thief: *const ()) {
+        self.0.thief.store(thief.cast_mut(), Relaxed);
     }
 
     /// What else goes with the half: once.

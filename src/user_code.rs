@@ -5,6 +5,8 @@
 //! and nothing here waits but for what the user waits for. Hand-over 1 to 4 are in [`processors`](crate::processors).
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::ptr;
+use std::sync::Arc;
 use std::thread;
 
 use crate::carried::Carried;
@@ -16,7 +18,7 @@ use crate::parker::Parker;
 use crate::processors::fence;
 use crate::task::contained::Contained;
 use crate::task::{self, Runnable, budget};
-use crate::ticket::Ticket;
+use crate::ticket::{Claim, Ticket};
 
 /// This worker computes until the guard is dropped.
 pub(crate) struct Computing(());
@@ -79,7 +81,10 @@ fn beat_at(latent: Owner<'_>, publish: bool) {
     let local = latent.local();
     let shared = &*local.shared;
     let now = os::now();
-    let census = shared.processors.census();
+    let mut census = shared.processors.census();
+    if local.is_wanted() {
+        census.searching += 1;
+    }
     let offered = local.has_open_ticket();
     let (beat, is_long, may_yield) = local.look(now, census, publish, |heartbeat| {
         // A shielded or unwinding thread offers nothing: a cancellation must not unwind into it from a thief.
@@ -106,7 +111,10 @@ fn beat_at(latent: Owner<'_>, publish: bool) {
     }
     if beat != Beat::Nothing {
         if !offered || matches!(beat, Beat::Spread | Beat::Publish) {
-            promote(local);
+            let jobs = if let Beat::Promote(jobs) = beat { jobs } else { 1 };
+            for _ in 0..jobs {
+                promote(local);
+            }
         }
         // Submit 2 and 3 for a ticket.
         fence();
@@ -115,7 +123,7 @@ fn beat_at(latent: Owner<'_>, publish: bool) {
             Beat::Spread => shared.wake(),
             // Those who sleep are worth waking only if it lasts.
             Beat::Publish if census.idle > 0 => shared.watchdog.ensure(shared),
-            Beat::Publish | Beat::Promote | Beat::Nothing => {}
+            Beat::Publish | Beat::Promote(_) | Beat::Nothing => {}
         }
     }
     if may_yield && local.remote.role() != Role::Duty {
@@ -157,11 +165,26 @@ pub(crate) fn placed<F: FnOnce() -> R, R>(f: F) -> impl FnOnce() -> R {
 /// Runs a closure on top of the caller's stack: only where the pool has no other thread for it, and its user asks for
 /// that or waits for it.
 pub(crate) fn run_here(local: &Local, closure: Runnable) {
-    if let Err(payload) = catch_unwind(AssertUnwindSafe(|| budget::without(|| closure.run()))) {
+    let run = || local.with_claim(ptr::null(), || budget::without(|| closure.run()));
+    if let Err(payload) = catch_unwind(AssertUnwindSafe(run)) {
         drop(Contained::new(payload));
     }
     // The closure has ended what the caller began.
     local.shared.processors.begin_computing(local.seat());
+}
+
+/// Runs a claimed half for its joiner.
+pub(crate) fn run_half(local: &Local, claim: Claim) {
+    claim.tell_thief(Arc::as_ptr(&local.remote).cast());
+    let context = claim.context().cast::<task::Meta>();
+    // SAFETY: the header outlives the half: its task ends after the join that waits for this claim.
+    let entered = unsafe { task::Entered::new(context) };
+    let carried = claim.carried();
+    let in_place = carried.enter();
+    let shared = &*local.shared;
+    let unpark = local.with_claim(claim.ticket(), || claim.run_with(|| drop((in_place, carried, entered))));
+    // The joiner may have seen that the half is done, have gone on, and be in the driver already.
+    shared.driver.finish_unpark(unpark);
 }
 
 /// Puts the oldest latent job on offer.
@@ -172,7 +195,7 @@ fn promote(local: &Local) {
     };
     let context = task::current();
     let joiner = crate::sync::Arc::clone(&local.seat().parker);
-    let ticket = crate::sync::Arc::new(Ticket::new(job, context.cast(), joiner).carrying(carried));
+    let ticket = crate::sync::Arc::new(Ticket::new(job, context.cast(), joiner).carrying(carried).part_of(local.claim()));
     // SAFETY: alive until reclaimed or done, which is up to this thread.
     unsafe { &*job }.set_ticket(crate::sync::Arc::into_raw(crate::sync::Arc::clone(&ticket)));
     local.push_ticket(ticket);

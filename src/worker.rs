@@ -31,16 +31,17 @@ use crate::task::budget;
 use crate::task::contained::Contained;
 use crate::task::{self, Runnable};
 use crate::ticket::{Claim, Ticket};
-use crate::user_code::{Computing, hand_over};
+use crate::user_code::{self, Computing, hand_over};
 
 /// How often a thread looks past its own queue. A prime, so that it beats with no period of the program's.
 const TICK: u32 = 61;
-/// How long a thread looks for work before it sleeps, while others fork: about what a wake-up costs, in ns.
-const SEARCH: u64 = 20_000;
+/// How long a thread looks for work before it sleeps, while others fork: about what it costs to put it to sleep and to
+/// wake it up, in ns.
+const SEARCH: u64 = 50_000;
 /// How many pauses lie between two rounds of a search.
 const PAUSES: u32 = 40;
 /// How many rounds of a search lie between two requests to those who fork.
-const ROUNDS_PER_REQUEST: u32 = 8;
+const ROUNDS_PER_REQUEST: u32 = 4;
 /// How many threads may sleep without a processor before one of them ends.
 const SPARE_THREADS: usize = 4;
 /// After how many wake-ups without a computing worker the duty thread hands the driver back.
@@ -381,12 +382,12 @@ impl<'a> Worker<'a> {
         match work {
             Work::Task(task) => {
                 self.local.counters().polls.add(1);
-                self.local.count_poll();
                 let config = &self.shared.config;
                 let watch = |limit| self.shared.long_polls.watch(limit, task.metadata().site());
                 let watched = config.long_poll_warning.map(watch);
                 self.local.budgets.begin_poll(config.poll_budget);
-                self.run_item(task);
+                let goes_on = self.run_item(task);
+                self.local.count_poll(goes_on);
                 self.local.budgets.end_poll();
                 if let Some(watched) = watched {
                     watched.end();
@@ -401,7 +402,7 @@ impl<'a> Worker<'a> {
                 // Outside of what is caught: a claim that is dropped on the way is waited for without end.
                 let computing = Computing::begin();
                 let place = stolen_place(claim.context().cast());
-                budget::without(|| self.run_user_code(place, || run_half(self.shared, claim)));
+                budget::without(|| self.run_user_code(place, || user_code::run_half(self.local, claim)));
                 drop(computing);
                 self.local.start_batch(os::now());
             }
@@ -416,11 +417,11 @@ impl<'a> Worker<'a> {
         }
     }
 
-    fn run_item(&self, item: Runnable) {
-        self.run_user_code(item.metadata().place(), || {
-            // Whether it was woken while it ran is its schedule function's business.
-            let _ = item.run();
-        });
+    /// Whether it was woken while it ran, and is queued again.
+    fn run_item(&self, item: Runnable) -> bool {
+        let mut goes_on = false;
+        self.run_user_code(item.metadata().place(), || goes_on = item.run());
+        goes_on
     }
 
     /// Runs user code. Tasks and halves catch the panics of their own; one that still comes here (from a waker)
@@ -580,16 +581,4 @@ impl processors::Sleeper for Worker<'_> {
 fn stolen_place(context: *const task::Meta) -> usize {
     // SAFETY: null, or the header of a task that does not end before this part of it.
     unsafe { context.as_ref() }.map_or(0, task::Meta::place) + 1
-}
-
-/// Runs a claimed half for its joiner.
-fn run_half(shared: &Shared, claim: Claim) {
-    let context = claim.context().cast::<task::Meta>();
-    // SAFETY: the header outlives the half: its task ends after the join that waits for this claim.
-    let entered = unsafe { task::Entered::new(context) };
-    let carried = claim.carried();
-    let in_place = carried.enter();
-    let unpark = claim.run_with(|| drop((in_place, carried, entered)));
-    // The joiner may have seen that the half is done, have gone on, and be in the driver already.
-    shared.driver.finish_unpark(unpark);
 }
