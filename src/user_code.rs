@@ -195,7 +195,9 @@ fn promote(local: &Local) {
     };
     let context = task::current();
     let joiner = crate::sync::Arc::clone(&local.seat().parker);
-    let ticket = crate::sync::Arc::new(Ticket::new(job, context.cast(), joiner).carrying(carried).part_of(local.claim()));
+    let ticket = crate::sync::Arc::new(
+        Ticket::new(job, context.cast(), joiner).carrying(carried).part_of(local.claim()),
+    );
     // SAFETY: alive until reclaimed or done, which is up to this thread.
     unsafe { &*job }.set_ticket(crate::sync::Arc::into_raw(crate::sync::Arc::clone(&ticket)));
     local.push_ticket(ticket);

@@ -141,7 +141,7 @@ impl Loop for Plain {
     }
 }
 
-/// Halved by `join` down to single items: neither Beat nor chili has parallel iterators.
+/// Halved by `join` down to single items: chili has no parallel iterators.
 #[derive(Debug)]
 pub(super) struct Halved<'a, 's, F: Fork>(&'a mut F::Scope<'s>, PhantomData<F>);
 
@@ -169,6 +169,18 @@ where
                 move |scope| halves::<F, T, B>(scope, first + half, right, body),
             );
         }
+    }
+}
+
+/// rayon's parallel iterator, driven by Beat.
+#[derive(Debug)]
+pub(super) struct BeatIter;
+
+impl Loop for BeatIter {
+    fn for_each<T: Send>(&mut self, items: &mut [T], body: impl Fn(usize, &mut T) + Sync) {
+        use beat::iter::OnBeat;
+        use rayon::iter::{IndexedParallelIterator, IntoParallelRefMutIterator, ParallelIterator};
+        items.par_iter_mut().enumerate().on_beat().for_each(|(index, item)| body(index, item));
     }
 }
 
@@ -227,7 +239,7 @@ impl<T: Looping> Program for Loops<T> {
     }
 
     fn beat(self) -> u64 {
-        self.0.run(&mut Halved::<Beat>(&mut (), PhantomData))
+        self.0.run(&mut BeatIter)
     }
 
     fn rayon(self) -> u64 {
