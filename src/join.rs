@@ -10,9 +10,9 @@
 //! 4. it parks until the thief has finished;
 //! 5. it takes a processor if one is idle, and goes on at once in either case.
 //!
-//! Nothing but parts of the half runs on the caller's stack meanwhile, so a lock held across `join` meets no stranger: a
-//! program deadlocks on Beat only if its sequential form does. (rayon#592, rayon#1174: there a waiting `join`
-//! runs whatever it finds.)
+//! Nothing but parts of the half runs on the caller's stack meanwhile, so a lock held across `join` meets no
+//! stranger: a program deadlocks on Beat only if its sequential form does. (rayon#592, rayon#1174: there a waiting
+//! `join` runs whatever it finds.)
 //!
 //! *Frame.* The job must not be freed under a thief. It leaves the scope of [`join_here`] in four ways, and in
 //! each nobody refers to it any more: popped while latent; reclaimed; done; or, if `a` unwinds, by the guard
@@ -312,7 +312,8 @@ fn settle(local: &Local, ticket: *const Ticket) -> bool {
         local.discard_ticket(crate::sync::Arc::as_ptr(&ticket));
         return true;
     }
-    if !leap::leap(local, &ticket) && ticket.announce() {
+    leap::leap(local, &ticket);
+    if ticket.announce() {
         crate::user_code::wait(local, || ticket.is_done());
     }
     false

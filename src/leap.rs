@@ -31,7 +31,7 @@ use crate::local::Local;
 use crate::os;
 use crate::processors::fence;
 use crate::sync::Arc;
-use crate::ticket::Ticket;
+use crate::ticket::{Claim, Ticket};
 use crate::user_code;
 
 /// How long a joiner looks for parts, in nanoseconds: about what two switches and a wake-up cost.
@@ -43,24 +43,23 @@ const LOOKS_PER_REQUEST: u32 = 8;
 /// How many leaps there may be on one stack.
 const DEEPEST: u32 = 64;
 
-/// Runs parts of the half behind `awaited` while there are some. `true` if the half is done.
-pub(crate) fn leap(local: &Local, awaited: &Arc<Ticket>) -> bool {
+/// Runs parts of the half behind `awaited` while there are some and it is not done.
+pub(crate) fn leap(local: &Local, awaited: &Arc<Ticket>) {
     if thread::panicking() || local.leaps() >= DEEPEST {
-        return awaited.is_done();
+        return;
     }
     awaited.want(true);
-    let is_done = look_for_parts(local, awaited);
+    run_parts(local, awaited);
     awaited.want(false);
-    is_done
 }
 
-fn look_for_parts(local: &Local, awaited: &Arc<Ticket>) -> bool {
+fn run_parts(local: &Local, awaited: &Arc<Ticket>) {
     let mut start = os::now();
     let mut round = 0_u32;
     loop {
         for _ in 0..LOOKS {
             if awaited.is_done() {
-                return true;
+                return;
             }
             std::hint::spin_loop();
         }
@@ -70,18 +69,19 @@ fn look_for_parts(local: &Local, awaited: &Arc<Ticket>) -> bool {
                 start = os::now();
             }
             Found::Nothing if local.shared.has_queued() || os::now().saturating_sub(start) > PATIENCE => {
-                return awaited.is_done();
+                return;
             }
             Found::Nothing => {}
-            Found::Other => return awaited.is_done(),
+            Found::Other => return,
         }
         round += 1;
     }
 }
 
 enum Found {
-    Part(crate::ticket::Claim),
+    Part(Claim),
     Nothing,
+    /// No part of the half; it is on offer again.
     Other,
 }
 

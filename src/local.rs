@@ -239,16 +239,16 @@ thread_local! {
     static OWN: Cell<*const Local> = const { Cell::new(ptr::null()) };
 }
 
-/// Gives a cell its value back.
-struct Restore<'a, T: Copy> {
-    cell: &'a Cell<T>,
-    value: T,
-}
-
-impl<T: Copy> Drop for Restore<'_, T> {
-    fn drop(&mut self) {
-        self.cell.set(self.value);
+/// Calls `f` with `value` in the cell, which has its own again after that, also if `f` unwinds.
+pub(crate) fn with_value<T: Copy, R>(cell: &Cell<T>, value: T, f: impl FnOnce() -> R) -> R {
+    struct Restore<'a, T: Copy>(&'a Cell<T>, T);
+    impl<T: Copy> Drop for Restore<'_, T> {
+        fn drop(&mut self) {
+            self.0.set(self.1);
+        }
     }
+    let _restore = Restore(cell, cell.replace(value));
+    f()
 }
 
 /// Calls `f` with this thread's state.
@@ -489,8 +489,7 @@ impl Local {
 
     /// Runs `f`, which is code of the half of `claim`, or, if that is null, of none.
     pub(crate) fn with_claim<R>(&self, claim: *const Ticket, f: impl FnOnce() -> R) -> R {
-        let _before = Restore { cell: &self.claim, value: self.claim.replace(claim) };
-        f()
+        with_value(&self.claim, claim, f)
     }
 
     /// Whether the joiner of the half that runs here looks for a part of it.
@@ -506,8 +505,7 @@ impl Local {
 
     /// Runs `f`, a leap.
     pub(crate) fn leaping<R>(&self, f: impl FnOnce() -> R) -> R {
-        let _before = Restore { cell: &self.leaps, value: self.leaps.replace(self.leaps.get() + 1) };
-        f()
+        with_value(&self.leaps, self.leaps.get() + 1, f)
     }
 
     // ----- tasks -----
@@ -664,7 +662,7 @@ impl Local {
         tick
     }
 
-    // ----- what a poll costs -----
+    // ----- how long tasks run -----
 
     pub(crate) fn start_batch(&self, now: u64) {
         self.batch.set((now, 0, 0));

@@ -118,8 +118,9 @@ pub(crate) struct Ticket {
     is_wanted: AtomicBool,
 }
 
-// SAFETY: `root` is never dereferenced; `job` and `context` are only dereferenced by the one party that won the claim (see *Frame*); the
-// half behind `job` is `Send`, which `join` demands of it. All else in a ticket is atomic or reference-counted.
+// SAFETY: `root` is never dereferenced; `job` and `context` are only dereferenced by the one party that won the claim
+// (see *Frame*); the half behind `job` is `Send`, which `join` demands of it. All else in a ticket is atomic or
+// reference-counted.
 unsafe impl Send for Ticket {}
 // SAFETY: as above; shared access goes through the atomic state alone.
 unsafe impl Sync for Ticket {}

@@ -113,7 +113,9 @@ fn beat_at(latent: Owner<'_>, publish: bool) {
         if !offered || matches!(beat, Beat::Spread | Beat::Publish) {
             let jobs = if let Beat::Promote(jobs) = beat { jobs } else { 1 };
             for _ in 0..jobs {
-                promote(local);
+                if !promote(local) {
+                    break;
+                }
             }
         }
         // Submit 2 and 3 for a ticket.
@@ -187,11 +189,11 @@ pub(crate) fn run_half(local: &Local, claim: Claim) {
     shared.driver.finish_unpark(unpark);
 }
 
-/// Puts the oldest latent job on offer.
-fn promote(local: &Local) {
+/// Puts the oldest latent job on offer; `false` if there is none.
+fn promote(local: &Local) -> bool {
     let carried = Carried::of_oldest(local.latent());
     let Some(job) = local.latent().take_oldest() else {
-        return;
+        return false;
     };
     let context = task::current();
     let joiner = crate::sync::Arc::clone(&local.seat().parker);
@@ -202,6 +204,7 @@ fn promote(local: &Local) {
     unsafe { &*job }.set_ticket(crate::sync::Arc::into_raw(crate::sync::Arc::clone(&ticket)));
     local.push_ticket(ticket);
     local.counters().promotions.add(1);
+    true
 }
 
 /// Waits inside user code until `done`, with this thread's processor handed over meanwhile.

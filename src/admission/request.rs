@@ -12,6 +12,7 @@ use pin_project::pin_project;
 
 use super::queue::{Entered, Place};
 use super::{Admission, Class, Overloaded, Permit, Reason, Reservation};
+use crate::local;
 use crate::scheduler::Shared;
 use crate::task::{self, JoinHandle};
 
@@ -324,14 +325,7 @@ pub(crate) fn is_inside() -> bool {
 /// Runs a poll as that of something admitted.
 #[cfg_attr(not(feature = "tower"), allow(dead_code, reason = "the layer's"))]
 pub(super) fn inside<R>(poll: impl FnOnce() -> R) -> R {
-    struct Restore(bool);
-    impl Drop for Restore {
-        fn drop(&mut self) {
-            INSIDE.set(self.0);
-        }
-    }
-    let _restore = Restore(INSIDE.replace(true));
-    poll()
+    INSIDE.with(|inside| local::with_value(inside, true, poll))
 }
 
 /// A future with its permit, which goes after it.

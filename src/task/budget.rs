@@ -16,6 +16,7 @@ use pin_project::pin_project;
 
 #[cfg(feature = "tokio")]
 use crate::driver::coop;
+use crate::local;
 use crate::os;
 
 /// How many operations pass between two looks at the clock.
@@ -83,17 +84,9 @@ impl Budgets {
 
 /// Calls `f` without a limit: a closure, or the poll of a handle that a thread waits for.
 pub(crate) fn without<R>(f: impl FnOnce() -> R) -> R {
-    struct Restore(Option<Left>);
-    impl Drop for Restore {
-        fn drop(&mut self) {
-            LEFT.set(self.0);
-        }
-    }
-    let _restore = Restore(LEFT.replace(None));
     #[cfg(feature = "tokio")]
-    return coop::without_budget(f);
-    #[cfg(not(feature = "tokio"))]
-    f()
+    let f = || coop::without_budget(f);
+    LEFT.with(|left| local::with_value(left, None, f))
 }
 
 /// One operation; pending, with the task woken, if the poll has lasted too long.

@@ -1,7 +1,6 @@
 //! Programs that are written once: who forks for them is a parameter.
 
 use std::fmt::Debug;
-use std::marker::PhantomData;
 
 use crate::common::fork::Program;
 
@@ -141,19 +140,18 @@ impl Loop for Plain {
     }
 }
 
-/// Halved by `join` down to single items: chili has no parallel iterators.
+/// Halved by chili's `join` down to single items: it has no parallel iterators.
 #[derive(Debug)]
-pub(super) struct Halved<'a, 's, F: Fork>(&'a mut F::Scope<'s>, PhantomData<F>);
+pub(super) struct ChiliHalves<'a, 's>(&'a mut chili::Scope<'s>);
 
-impl<F: Fork> Loop for Halved<'_, '_, F> {
+impl Loop for ChiliHalves<'_, '_> {
     fn for_each<T: Send>(&mut self, items: &mut [T], body: impl Fn(usize, &mut T) + Sync) {
-        halves::<F, T, _>(self.0, 0, items, &body);
+        halves(self.0, 0, items, &body);
     }
 }
 
-fn halves<F, T, B>(scope: &mut F::Scope<'_>, first: usize, items: &mut [T], body: &B)
+fn halves<T, B>(scope: &mut chili::Scope<'_>, first: usize, items: &mut [T], body: &B)
 where
-    F: Fork,
     T: Send,
     B: Fn(usize, &mut T) + Sync,
 {
@@ -163,10 +161,9 @@ where
         _ => {
             let half = items.len() / 2;
             let (left, right) = items.split_at_mut(half);
-            F::join(
-                scope,
-                move |scope| halves::<F, T, B>(scope, first, left, body),
-                move |scope| halves::<F, T, B>(scope, first + half, right, body),
+            scope.join(
+                move |scope| halves(scope, first, left, body),
+                move |scope| halves(scope, first + half, right, body),
             );
         }
     }
@@ -247,7 +244,7 @@ impl<T: Looping> Program for Loops<T> {
     }
 
     fn chili(self, scope: &mut chili::Scope<'_>) -> u64 {
-        self.0.run(&mut Halved::<Chili>(scope, PhantomData))
+        self.0.run(&mut ChiliHalves(scope))
     }
 
     fn result(self) -> u64 {
