@@ -18,10 +18,11 @@
 //! **No wake-up is lost.** The joiner does not count as searching: nobody relies on its finding anything. A ticket that
 //! it puts back is submitted as a new one is.
 //!
-//! **A part is a part.** While a thread runs a claimed half, what it promotes is code of that half, for nothing else
-//! runs on its stack but, by a leap, parts of what is code of that half in turn, with their own tickets as roots, and
-//! closures addressed to its processor, which have none. A ticket that can be claimed has a root that is not done,
-//! hence alive: no other has its address.
+//! **A part is a part.** While a thread runs a claimed half, what it promotes is code of that half: nothing else runs on
+//! its stack but, by a leap, parts of what is code of that half in turn, with their own tickets as roots, and
+//! closures addressed to its processor, which have none. Nor is anything older latent below: a leap begins at the join of
+//! a promoted half, whose older jobs were promoted before it, and whose newer ones have been popped. A ticket
+//! that can be claimed has a root that is not done, hence alive: no other has its address.
 //!
 //! Source: Wagner & Calder, "Leapfrogging: a portable technique for implementing efficient futures", PPoPP 1993.
 
@@ -48,6 +49,7 @@ pub(crate) fn leap(local: &Local, awaited: &Arc<Ticket>) {
     if thread::panicking() || local.leaps() >= DEEPEST {
         return;
     }
+    debug_assert!(local.latent().is_empty(), "A part is a part");
     awaited.want(true);
     run_parts(local, awaited);
     awaited.want(false);

@@ -250,3 +250,17 @@ impl Claim {
         self.0.complete()
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_ticket_is_a_part_of_its_root_alone() {
+        let ticket = || Ticket::new(ptr::null(), ptr::null(), Arc::new(Parker::new()));
+        let [root, stranger] = [(); 2].map(|()| Arc::new(ticket()));
+        let part = ticket().part_of(Arc::as_ptr(&root));
+        assert!(part.is_part_of(&root) && !part.is_part_of(&stranger));
+        assert!(!root.is_part_of(&root), "none promoted it");
+    }
+}

@@ -3,12 +3,13 @@
 
 mod common;
 
+use std::cell::RefCell;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use beat::Handle;
-use common::{Latch, fib, within};
+use common::{Latch, at_each_size, fib, within};
 
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -23,6 +24,65 @@ fn fork_until(taken: &AtomicBool) {
     while !taken.load(SeqCst) {
         fib(8);
     }
+}
+
+/// I1. Whatever begins above a `join` is below it in the recursion, also while the `join` waits and runs parts of
+/// its half that a thief gives away.
+#[test]
+fn only_parts_of_a_join_begin_above_it() {
+    thread_local! {
+        static OPEN: RefCell<Vec<u64>> = const { RefCell::new(Vec::new()) };
+    }
+    /// A node of a binary tree: the children of `n` are `2 n` and `2 n + 1`. Every third subtree is a leaf.
+    fn visit(node: u64, depth: u32) -> u64 {
+        let top = OPEN.with_borrow(|open| open.last().copied().unwrap_or(1));
+        let levels = top.leading_zeros().checked_sub(node.leading_zeros());
+        assert!(levels.is_some_and(|levels| node >> levels == top), "{node} above {top}");
+        if depth == 0 {
+            return fib(5);
+        }
+        OPEN.with_borrow_mut(|open| open.push(node));
+        let left = if node.is_multiple_of(3) { 0 } else { depth - 1 };
+        let (a, b) = beat::join(|| visit(2 * node, left), || visit(2 * node + 1, depth - 1));
+        OPEN.with_borrow_mut(Vec::pop);
+        a + b
+    }
+    at_each_size(|runtime| {
+        let expected = runtime.install(|| visit(1, 14));
+        for _ in 0..50 {
+            assert_eq!(runtime.install(|| visit(1, 14)), expected);
+        }
+    });
+}
+
+/// A joiner whose half was stolen runs parts of it meanwhile: once in a while, for it may be too late, or off its core.
+#[test]
+fn a_waiting_join_runs_parts_of_its_half() {
+    within(5 * LIMIT, || {
+        let runtime = common::runtime(2);
+        let on_the_joiner = AtomicBool::new(false);
+        while !on_the_joiner.load(SeqCst) {
+            runtime.install(|| {
+                let joiner = std::thread::current().id();
+                let taken = AtomicBool::new(false);
+                let part = || {
+                    // The thief's own thread runs it too, if nobody takes it.
+                    let is_there = std::thread::current().id() == joiner;
+                    on_the_joiner.fetch_or(is_there, SeqCst);
+                    fib(5)
+                };
+                let half = || {
+                    taken.store(true, SeqCst);
+                    if std::thread::current().id() != joiner {
+                        for _ in 0..50 {
+                            beat::join(|| fib(6), part);
+                        }
+                    }
+                };
+                beat::join(|| fork_until(&taken), half);
+            });
+        }
+    });
 }
 
 /// I1. A closure waits in `join` for a stolen half, under a lock. Another closure, queued meanwhile, wants the lock; the

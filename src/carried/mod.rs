@@ -219,19 +219,19 @@ struct EnteredSpan {
     default: Option<DefaultGuard>,
     subscriber: Dispatch,
     id: Id,
+    /// Those that hid it, left meanwhile, the innermost first.
+    left: Vec<Id>,
 }
 
 impl EnteredSpan {
     fn new(span: &Span) -> Option<Self> {
         contained(|| {
-            span.subscriber.enter(&span.id);
-            let mut entered =
-                Self { default: None, subscriber: span.subscriber.clone(), id: span.id.clone() };
-            let is_seen = dispatcher::get_default(|here| here.current_span().id() == Some(&span.id));
-            if !is_seen {
-                entered.default = Some(dispatcher::set_default(&span.subscriber));
-            }
-            entered
+            let (subscriber, id) = (span.subscriber.clone(), span.id.clone());
+            subscriber.enter(&id);
+            let left = leave_until_current(&subscriber, &id);
+            let is_seen = dispatcher::get_default(|here| here.current_span().id() == Some(&id));
+            let default = (!is_seen).then(|| dispatcher::set_default(&subscriber));
+            Self { default, subscriber, id, left }
         })
     }
 }
@@ -240,7 +240,26 @@ impl Drop for EnteredSpan {
     fn drop(&mut self) {
         drop(self.default.take());
         self.subscriber.exit(&self.id);
+        for id in self.left.iter().rev() {
+            self.subscriber.enter(id);
+        }
     }
+}
+
+/// How many spans are left at most for one that they hide: a subscriber may know no end of them.
+const MOST_LEFT: usize = 64;
+
+/// Leaves the spans that hide `id`, which has just been entered. One that the thread is in already, deeper, does not
+/// become current again with some subscribers (`tracing_subscriber::Registry`).
+fn leave_until_current(subscriber: &Dispatch, id: &Id) -> Vec<Id> {
+    let mut left = Vec::new();
+    while left.len() < MOST_LEFT
+        && let Some(current) = subscriber.current_span().id().filter(|current| *current != id)
+    {
+        subscriber.exit(current);
+        left.push(current.clone());
+    }
+    left
 }
 
 /// Calls a subscriber; `None` if it panics, which the panic hook reports.
