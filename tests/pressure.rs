@@ -6,6 +6,8 @@ mod common;
 
 use std::fs;
 use std::io;
+use std::net::{TcpListener, TcpStream};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::SeqCst;
@@ -301,6 +303,62 @@ fn changes_are_awaited_and_hooked() {
         assert_eq!(tell.recv_timeout(Duration::from_secs(30)).unwrap(), level);
     }
     assert_eq!(runtime.block_on(watch).unwrap(), [Level::Medium, Level::Critical, Level::None]);
+}
+
+/// What a test makes up, with a trigger: urgent data on a socket are ready as stalls are.
+struct Triggered {
+    made: Made,
+    looks: mpsc::Sender<()>,
+    trigger: TcpStream,
+}
+
+impl PressureSource for Triggered {
+    fn name(&self) -> String {
+        "a test with a trigger".into()
+    }
+
+    fn read(&mut self) -> io::Result<Reading> {
+        // The test may have seen enough.
+        let _ = self.looks.send(());
+        self.made.read()
+    }
+
+    fn trigger(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.trigger.as_fd())
+    }
+}
+
+/// Longer than a sampler that has not fallen asleep waits before its next look.
+const ASLEEP: Duration = Duration::from_secs(3);
+
+#[test]
+fn a_trigger_wakes_whoever_looks_at_the_memory() {
+    within(Duration::from_secs(60), || {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let ringer = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let trigger = listener.accept().unwrap().0;
+        let made = Made::new(Reading::new(1000, 100, 0));
+        let (told, tell) = mpsc::channel();
+        let (looks, looked) = mpsc::channel();
+        let hook = move |seen: &Pressure| told.send(seen.level).unwrap();
+        let source = {
+            let made = made.clone();
+            move || Triggered {
+                made: made.clone(),
+                looks: looks.clone(),
+                trigger: trigger.try_clone().unwrap(),
+            }
+        };
+        let config = PressureConfig::new().hold(Duration::ZERO).on_change(hook).source(source);
+        let runtime = Runtime::builder().worker_threads(1).pressure(config).build().unwrap();
+        let _entered = runtime.enter();
+        let admitted = beat::admit().memory(1).try_spawn(async {}).expect("there is room");
+        runtime.block_on(admitted).unwrap();
+        while looked.recv_timeout(ASLEEP).is_ok() {}
+        made.set(Ok(Reading::new(1000, 950, 0)));
+        rustix::net::send(&ringer, b"!", rustix::net::SendFlags::OOB).unwrap();
+        assert_eq!(tell.recv().unwrap(), Level::Critical, "nobody has asked");
+    });
 }
 
 #[test]

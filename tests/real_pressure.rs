@@ -13,8 +13,8 @@ mod group;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Lines, Read, Seek, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use beat::Runtime;
@@ -29,6 +29,8 @@ const READ: u64 = 160 * MIB;
 const PLENTY: u64 = 512 * MIB;
 /// Says to the started test who it is.
 const ROLE: &str = "BEAT_TEST_ROLE";
+/// Longer than the sampler looks on, at any level.
+const ASLEEP: Duration = Duration::from_secs(12);
 const PATIENCE: Duration = Duration::from_secs(120);
 
 #[test]
@@ -61,6 +63,25 @@ fn stalls_raise_the_level_of_their_group_alone() {
     });
 }
 
+/// The kernel wakes a sampler that has fallen asleep, for nobody asks for the level here.
+#[test]
+fn stalls_wake_a_sampler_that_sleeps() {
+    if let Ok("sleeper") = std::env::var(ROLE).as_deref() {
+        return read_while_the_sampler_sleeps();
+    }
+    let tight = match Group::new(TIGHT) {
+        Ok(tight) => tight,
+        Err(why) => return eprintln!("skipped: no cgroup ({why}); it takes root"),
+    };
+    if !tight.grants_trigger() {
+        return eprintln!("skipped: this kernel grants no trigger on a control group's stalls");
+    }
+    within(PATIENCE, || {
+        let mut sleeper = Role::start_as("stalls_wake_a_sampler_that_sleeps", "sleeper", &tight);
+        assert_eq!(sleeper.ask("read"), "told of a higher level");
+    });
+}
+
 /// This program, in a group.
 struct Role {
     child: Child,
@@ -70,10 +91,14 @@ struct Role {
 
 impl Role {
     fn start(role: &str, group: &Group) -> Self {
+        Self::start_as("stalls_raise_the_level_of_their_group_alone", role, group)
+    }
+
+    fn start_as(test: &str, role: &str, group: &Group) -> Self {
         let program = std::env::current_exe().unwrap();
         let script = format!("{} exec \"$0\" --exact --nocapture \"$1\"", group.enter());
         let mut child = Command::new("sh")
-            .args(["-c", &script, program.to_str().unwrap(), "stalls_raise_the_level_of_their_group_alone"])
+            .args(["-c", &script, program.to_str().unwrap(), test])
             .env(ROLE, role)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -120,10 +145,13 @@ fn orders() -> impl Iterator<Item = String> {
     io::stdin().lines().map(Result::unwrap)
 }
 
+/// What stalls say, and nothing else.
+fn config() -> PressureConfig {
+    PressureConfig::new().policy(Policy::StallOnly).hold(Duration::from_millis(100))
+}
+
 fn runtime() -> Runtime {
-    // What stalls say, and nothing else.
-    let config = PressureConfig::new().policy(Policy::StallOnly).hold(Duration::from_millis(100));
-    Runtime::builder().worker_threads(1).pressure(config).build().unwrap()
+    Runtime::builder().worker_threads(1).pressure(config()).build().unwrap()
 }
 
 /// Looks until the level is as wanted.
@@ -142,10 +170,7 @@ fn read_again_and_again() {
         match order.as_str() {
             "level" => say(format_args!("{:?}", runtime.handle().pressure().level)),
             "read" => {
-                // On a disk: in memory it would count against the limit for good.
-                let mut file = tempfile::tempfile_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
-                io::copy(&mut io::repeat(7).take(READ), &mut file).unwrap();
-                file.sync_all().unwrap();
+                let mut file = large_file();
                 let stop = Arc::clone(&stop);
                 readers.push(std::thread::spawn(move || read_until(&mut file, &stop)));
                 until(&runtime, |level| level > Level::None);
@@ -159,6 +184,40 @@ fn read_again_and_again() {
             }
         }
     }
+}
+
+/// More than the group has room for, on a disk: in memory it would count against the limit for good.
+fn large_file() -> File {
+    let mut file = tempfile::tempfile_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    io::copy(&mut io::repeat(7).take(READ), &mut file).unwrap();
+    file.sync_all().unwrap();
+    file
+}
+
+/// Reads such a file as soon as the sampler sleeps, until it has told of it by itself.
+fn read_while_the_sampler_sleeps() {
+    let (told, tell) = mpsc::channel();
+    let file = large_file();
+    let config = config().on_change(move |seen| told.send(seen.level).unwrap());
+    let runtime = Runtime::builder().worker_threads(1).pressure(config).build().unwrap();
+    let _entered = runtime.enter();
+    for _ in orders() {
+        let admitted = beat::admit().memory(MIB).try_spawn(async {}).expect("there is room");
+        runtime.block_on(admitted).unwrap();
+        // Writing the file may have stalled: whoever is told of that waits until all is calm, and then longer than
+        // the sampler takes to fall asleep.
+        while tell.recv_timeout(ASLEEP).is_ok() {}
+        let stop = Arc::new(AtomicBool::new(false));
+        let reader = std::thread::spawn({
+            let (stop, mut file) = (Arc::clone(&stop), file.try_clone().unwrap());
+            move || read_until(&mut file, &stop)
+        });
+        while tell.recv().unwrap() == Level::None {}
+        stop.store(true, SeqCst);
+        reader.join().unwrap();
+        say("told of a higher level");
+    }
+    drop(file);
 }
 
 fn read_until(file: &mut File, stop: &AtomicBool) {

@@ -30,18 +30,11 @@ impl Section {
         if !options.report {
             return Ok(());
         }
-        let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs");
-        let plots = docs.join("benchmarks");
-        fs::create_dir_all(&plots)?;
+        let plots = plots()?;
         for group in &self.groups {
             plot::write(&plots.join(self.plot_name(group)), group)?;
         }
-        let page = docs.join("benchmarks.md");
-        let old = fs::read_to_string(&page)?;
-        let name = format!("{}-{}", self.suite, profile());
-        fs::write(&page, with_section(&old, &name, &self.text(options, true)?))?;
-        println!("written: {}", page.display());
-        Ok(())
+        write_section(self.suite, &self.text(options, true)?)
     }
 
     fn plot_name(&self, group: &Group) -> PathBuf {
@@ -69,8 +62,28 @@ impl Section {
     }
 }
 
+fn docs() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs")
+}
+
+/// The folder of the plots, made if it is not there.
+pub(super) fn plots() -> std::io::Result<PathBuf> {
+    let plots = docs().join("benchmarks");
+    fs::create_dir_all(&plots)?;
+    Ok(plots)
+}
+
+/// Writes the section of a suite and this profile into the page.
+pub(super) fn write_section(suite: &str, text: &str) -> Result<(), Failure> {
+    let page = docs().join("benchmarks.md");
+    let old = fs::read_to_string(&page)?;
+    fs::write(&page, with_section(&old, &format!("{suite}-{}", profile()), text))?;
+    println!("written: {}", page.display());
+    Ok(())
+}
+
 /// The profile's name is that of the folder the program lies in.
-fn profile() -> String {
+pub(super) fn profile() -> String {
     let program = std::env::current_exe().ok();
     let folder = program.as_deref().and_then(Path::parent).and_then(Path::file_name);
     folder.map_or_else(|| "unknown".into(), |name| name.to_string_lossy().into_owned())

@@ -15,8 +15,8 @@ mod report;
 mod run;
 mod server;
 
+use super::report as page;
 use crate::Failure;
-use crate::common::machine;
 use run::Run;
 
 /// All runs of one engine.
@@ -48,12 +48,18 @@ pub(crate) fn run(parser: lexopt::Parser) -> Result<(), Failure> {
             runs.push(Run::new(&program, &options, engine)?);
         }
     }
-    println!("{}\n", machine::describe());
-    print!("{}", report::table(&options, &all));
+    let text = report::section(&options, &all);
+    print!("{text}");
     let last: Vec<_> =
         all.iter().filter_map(|measured| Some((measured.engine.as_str(), measured.runs.last()?))).collect();
     plot::write(&options.plot, options.limit, &last)?;
     println!("\nThe last run of each engine over time: {}", options.plot.display());
+    if options.report {
+        let plot = format!("pressure-{}.svg", page::profile());
+        std::fs::copy(&options.plot, page::plots()?.join(&plot))?;
+        let plot = format!("\n![Usage, level and thumbnails over the last run of each](benchmarks/{plot})\n");
+        page::write_section("pressure", &(text + &plot))?;
+    }
     let missed = report::missed(&all);
     if missed.is_empty() { Ok(()) } else { Err(format!("missed: {}", missed.join("; ")).into()) }
 }

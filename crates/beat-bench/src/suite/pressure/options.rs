@@ -13,10 +13,15 @@ Usage: beat-bench pressure [OPTIONS]
   --factor N       the overload, in times of the peak [default: 4]
   --limit MIB      the memory limit [default: 512]
   --workers N      the server's workers [default: 2]
-  --engines A,B    [default: beat,beat-stall-only,beat-composite,tokio-blocking,tokio-semaphore:4]
+  --engines A,B    [default: beat with each policy, tokio-blocking, tokio-semaphore:N for 2, 4, 8]
   --plot FILE      where the plot goes [default: target/pressure.svg]
+  --report         also write docs/benchmarks.md, with the plot beside it
   --server PATH    measure this program instead of building the example
 ";
+
+/// Beat with each policy; its peers, and the numbers of permits around the best one.
+const DEFAULT_ENGINES: &str = "beat,beat-stall-only,beat-composite,tokio-blocking,tokio-semaphore:2,tokio-semaphore:4,\
+                               tokio-semaphore:8";
 
 /// What to measure, and with which load.
 #[derive(Clone, Debug)]
@@ -28,20 +33,22 @@ pub(super) struct Options {
     pub(super) workers: usize,
     pub(super) engines: Vec<String>,
     pub(super) plot: PathBuf,
+    pub(super) report: bool,
     pub(super) server: Option<PathBuf>,
 }
 
 /// Reads the arguments after the suite's name; `None` asks for [`HELP`].
 pub(super) fn parse(mut parser: lexopt::Parser) -> Result<Option<Options>, lexopt::Error> {
-    let engines = ["beat", "beat-stall-only", "beat-composite", "tokio-blocking", "tokio-semaphore:4"];
+    let engines = DEFAULT_ENGINES.split(',');
     let mut options = Options {
         runs: 10,
         seconds: 10,
         factor: 4.0,
         limit: 512 << 20,
         workers: 2,
-        engines: engines.map(str::to_owned).into(),
+        engines: engines.map(str::to_owned).collect(),
         plot: "target/pressure.svg".into(),
+        report: false,
         server: None,
     };
     while let Some(arg) = parser.next()? {
@@ -55,6 +62,7 @@ pub(super) fn parse(mut parser: lexopt::Parser) -> Result<Option<Options>, lexop
                 options.engines = parser.value()?.string()?.split(',').map(str::to_owned).collect();
             }
             Long("plot") => options.plot = parser.value()?.into(),
+            Long("report") => options.report = true,
             Long("server") => options.server = Some(parser.value()?.into()),
             Short('h') | Long("help") => return Ok(None),
             _ => return Err(arg.unexpected()),

@@ -4,9 +4,11 @@ use std::time::Duration;
 
 use hdrhistogram::Histogram;
 
+use super::super::report as page;
 use super::Measured;
 use super::options::Options;
 use super::run::Run;
+use crate::common::machine;
 
 /// The bars that Beat is to reach.
 const LEAST_SHARE: f64 = 0.8;
@@ -38,12 +40,19 @@ fn recovery(runs: &[Run]) -> Option<Duration> {
     runs.iter().map(|run| run.recovery).collect::<Option<Vec<_>>>()?.into_iter().max()
 }
 
-/// The Markdown table.
-pub(super) fn table(options: &Options, all: &[Measured]) -> String {
+/// The suite's section of the page.
+pub(super) fn section(options: &Options, all: &[Measured]) -> String {
     let mut text = format!(
-        "Limit {} MiB, {} workers, {} times the peak for {} s, {} runs; medians of runs, `/healthz` over all.\n\n\
+        "## pressure, profile `{}`\n\n{}.\n\n\
+         The thumbnails example in a control group: two clients in turn, for the peak; then an open loop; then rest. \
+         `beat` holds back by headroom, `beat-stall-only` by the stalls of its own group alone (PSI), `beat-composite` by \
+         the formula of Beat.zig; `tokio-blocking` hands each picture to `spawn_blocking`, and \
+         `tokio-semaphore:N` does so with N permits. \
+         *refused there*: at the peak, where there is room: refused without need. Limit {} MiB, {} workers, {} times the peak for {} s, {} runs; medians of runs, `/healthz` over all.\n\n\
          | engine | killed | peak/s | refused there/s | made/s | share of peak, least | refused/s | failed | `/healthz` p50, ms | p99 | \
          most MiB | admission back, s at most |\n|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|\n",
+        page::profile(),
+        machine::describe(),
         options.limit >> 20,
         options.workers,
         options.factor,
