@@ -12,12 +12,13 @@
 //!
 //! *Deciding.* A promotion is worth its cost (an allocation, a steal, a switch for the join that waits: some
 //! microseconds) only if somebody takes it. So: if an idle thread searches, or a joiner looks for a part of the half
-//! that runs here ([`leap`](crate::leap)), it is served as soon as the account has recovered ([`REST`]); if all that
-//! could help are asleep, only after the region has lasted [`FIRST_WAKE`], and once a period; if nobody is idle, never.
+//! that runs here ([`leap`](crate::leap)), it is served as soon as the account has recovered ([`REST`]), a searcher not
+//! before the region has lasted [`FIRST_GIFT`]; if all that could help are asleep, only after the region has lasted [`FIRST_WAKE`], and once a period; if nobody is idle, never.
 //! Source: heartbeat scheduling (Acar et al., PLDI 2018), with the idle thief in place of the timer.
 //!
 //! *Small jobs.* The oldest job is the largest in a recursion that halves; down a list it is a single item. Whoever is
-//! back soon got little: the next gift has twice as many jobs, up to [`MOST_JOBS`].
+//! back within half a period got little: the next gift has twice as many jobs, up to [`MOST_JOBS`]; whoever comes after
+//! two periods gets one again.
 //!
 //! *Coarse work.* A thread is heard at its forks only, and two halves of ten milliseconds have one fork between them,
 //! the first. So the first fork of an item of work looks at the clock too, and if items from the same place have
@@ -164,8 +165,9 @@ impl Heartbeat {
         self.published = 0;
     }
 
-    /// Decides at `now`. `offered`: an earlier offer of this thread still waits for a taker.
-    pub(crate) fn decide(&mut self, now: u64, census: Census, offered: bool) -> Beat {
+    /// Decides at `now`. `offered`: an earlier offer of this thread still waits for a taker. `wanted`: a joiner looks for a
+    /// part of the half that runs here.
+    pub(crate) fn decide(&mut self, now: u64, census: Census, offered: bool, wanted: bool) -> Beat {
         if self.eager > 0 {
             if helpers(census) > 0 {
                 self.eager -= 1;
@@ -182,10 +184,13 @@ impl Heartbeat {
         }
         let age = self.age(now);
         let since = now.saturating_sub(self.last_promotion);
-        let beat = if census.searching > 0 {
-            if !offered && age >= FIRST_GIFT && since >= REST {
-                let is_back_soon = since < self.period / LOOKS_PER_PERIOD;
-                self.gift = if is_back_soon { (self.gift * 2).min(MOST_JOBS) } else { 1 };
+        let beat = if wanted || census.searching > 0 {
+            if !offered && (wanted || age >= FIRST_GIFT) && since >= REST {
+                self.gift = match since {
+                    since if since < self.period / 2 => (self.gift * 2).min(MOST_JOBS),
+                    since if since < self.period * 2 => self.gift,
+                    _ => 1,
+                };
                 Beat::Promote(self.gift)
             } else {
                 Beat::Nothing
@@ -260,15 +265,15 @@ mod tests {
 
     #[test]
     fn nothing_is_promoted_when_nobody_is_idle() {
-        assert_eq!(started().decide(9_000_000, census(0, 0), false), Beat::Nothing);
+        assert_eq!(started().decide(9_000_000, census(0, 0), false, false), Beat::Nothing);
     }
 
     #[test]
     fn a_sleeper_is_woken_only_after_the_region_has_lasted() {
         let mut beat = started();
-        assert_eq!(beat.decide(1_000_000 + FIRST_WAKE - 1, census(1, 0), false), Beat::Nothing);
-        assert_eq!(beat.decide(1_000_000 + FIRST_WAKE, census(1, 0), false), Beat::PromoteAndWake);
-        assert_eq!(beat.decide(1_000_000 + FIRST_WAKE + 1, census(1, 0), false), Beat::Nothing);
+        assert_eq!(beat.decide(1_000_000 + FIRST_WAKE - 1, census(1, 0), false, false), Beat::Nothing);
+        assert_eq!(beat.decide(1_000_000 + FIRST_WAKE, census(1, 0), false, false), Beat::PromoteAndWake);
+        assert_eq!(beat.decide(1_000_000 + FIRST_WAKE + 1, census(1, 0), false, false), Beat::Nothing);
     }
 
     #[test]
@@ -276,17 +281,17 @@ mod tests {
         let mut beat = Heartbeat::new(Duration::from_micros(100));
         beat.begin_item(LONG, census(1, 1), false);
         assert_eq!(beat.look(1_000_000, false), DUE);
-        assert_eq!(beat.decide(1_000_000, census(2, 0), false), Beat::Spread);
-        assert_eq!(beat.decide(1_000_001, census(1, 1), true), Beat::Spread);
-        assert_eq!(beat.decide(1_000_002, census(1, 0), false), Beat::Nothing);
+        assert_eq!(beat.decide(1_000_000, census(2, 0), false, false), Beat::Spread);
+        assert_eq!(beat.decide(1_000_001, census(1, 1), true, false), Beat::Spread);
+        assert_eq!(beat.decide(1_000_002, census(1, 0), false, false), Beat::Nothing);
         assert!(beat.look(1_000_003, false) > 0);
         // Somebody else has taken them meanwhile.
         beat.begin_item(LONG, census(2, 0), false);
         beat.look(2_000_000, false);
-        assert_eq!(beat.decide(2_000_000, census(0, 0), false), Beat::Nothing);
+        assert_eq!(beat.decide(2_000_000, census(0, 0), false, false), Beat::Nothing);
         beat.begin_item(LONG - 1, census(2, 0), false);
         beat.look(3_000_000, false);
-        assert_eq!(beat.decide(3_000_000, census(2, 0), false), Beat::Nothing);
+        assert_eq!(beat.decide(3_000_000, census(2, 0), false, false), Beat::Nothing);
     }
 
     #[test]
@@ -295,10 +300,10 @@ mod tests {
         beat.begin_item(1, census(0, 0), true);
         for fork in 0..u64::from(PUBLISHED) {
             assert_eq!(beat.look(1_000_000 + fork, false), DUE);
-            assert_eq!(beat.decide(1_000_000 + fork, census(0, 0), fork > 0), Beat::Publish);
+            assert_eq!(beat.decide(1_000_000 + fork, census(0, 0), fork > 0, false), Beat::Publish);
         }
         assert!(beat.look(1_000_100, false) > 0);
-        assert_eq!(beat.decide(1_000_100, census(0, 0), true), Beat::Nothing);
+        assert_eq!(beat.decide(1_000_100, census(0, 0), true, false), Beat::Nothing);
     }
 
     #[test]
@@ -314,22 +319,32 @@ mod tests {
 
     #[test]
     fn a_searcher_is_served_unless_an_offer_is_open() {
-        assert_eq!(started().decide(1_010_000, census(0, 1), true), Beat::Nothing);
-        assert_eq!(started().decide(1_010_000, census(0, 1), false), Beat::Promote(1));
+        assert_eq!(started().decide(1_010_000, census(0, 1), true, false), Beat::Nothing);
+        assert_eq!(started().decide(1_010_000, census(0, 1), false, false), Beat::Promote(1));
+    }
+
+    #[test]
+    fn a_joiner_is_served_at_the_first_fork_of_its_half() {
+        let mut beat = started();
+        assert_eq!(beat.decide(1_000_000, census(0, 0), false, true), Beat::Promote(1));
+        assert_eq!(beat.decide(1_000_000 + REST - 1, census(0, 0), false, true), Beat::Nothing);
+        assert_eq!(beat.decide(1_000_000 + REST, census(0, 0), true, true), Beat::Nothing);
     }
 
     #[test]
     fn whoever_is_back_soon_gets_twice_as_many_jobs() {
         let mut beat = started();
         let mut now = 1_010_000;
-        assert_eq!(beat.decide(now, census(0, 1), false), Beat::Promote(1));
-        assert_eq!(beat.decide(now + REST - 1, census(0, 1), false), Beat::Nothing);
+        assert_eq!(beat.decide(now, census(0, 1), false, false), Beat::Promote(1));
+        assert_eq!(beat.decide(now + REST - 1, census(0, 1), false, false), Beat::Nothing);
         for jobs in [2, 4, 8, 16, 32, MOST_JOBS, MOST_JOBS] {
             now += REST;
-            assert_eq!(beat.decide(now, census(0, 1), false), Beat::Promote(jobs));
+            assert_eq!(beat.decide(now, census(0, 1), false, false), Beat::Promote(jobs));
         }
         now += 100_000;
-        assert_eq!(beat.decide(now, census(0, 1), false), Beat::Promote(1));
+        assert_eq!(beat.decide(now, census(0, 1), false, false), Beat::Promote(MOST_JOBS));
+        now += 200_000;
+        assert_eq!(beat.decide(now, census(0, 1), false, false), Beat::Promote(1));
     }
 
     #[test]

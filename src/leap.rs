@@ -42,7 +42,7 @@ const LOOKS: u32 = 16;
 /// How many looks for a part lie between two requests to the thief.
 const LOOKS_PER_REQUEST: u32 = 8;
 /// How many leaps there may be on one stack.
-const DEEPEST: u32 = 64;
+const DEEPEST: u32 = 256;
 
 /// Runs parts of the half behind `awaited` while there are some and it is not done.
 pub(crate) fn leap(local: &Local, awaited: &Arc<Ticket>) {

@@ -21,14 +21,14 @@ use std::ptr;
 use std::sync::Arc;
 use std::sync::OnceLock;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, SeqCst};
-use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64};
 
 use crossbeam_deque::{Steal, Stealer, Worker as Deque};
 
 use crate::heartbeat::{FIRST, Heartbeat, Lengths};
 use crate::latent::{LatentJobs, Owner};
 use crate::metrics::Counters;
-use crate::os::{self, Slice, ThreadClock};
+use crate::os::{self, Affinity, Slice, ThreadClock};
 use crate::processors::{Census, ProcessorId, Seat};
 use crate::scheduler::Shared;
 use crate::task::Runnable;
@@ -71,6 +71,9 @@ pub(crate) struct Remote {
     role: AtomicU8,
     clock: OnceLock<Option<ThreadClock>>,
     slice_was_changed: AtomicBool,
+    /// The processor whose core the thread is pinned to, plus one; zero before it is. Relaxed: written by the thread
+    /// itself, and while it sleeps by whoever gives it a processor, under the lock of these.
+    pinned: AtomicU32,
     pub(crate) counters: Counters,
 }
 
@@ -105,6 +108,25 @@ impl Remote {
             clock.set_slice(Slice::Default);
             // Relaxed: see `Local::set_slice`.
             self.slice_was_changed.store(true, Relaxed);
+        }
+    }
+
+    /// Notes that the thread will be pinned to the core of `p`; `false` if it is.
+    fn note_pin(&self, p: ProcessorId) -> bool {
+        // No read-modify-write: see `pinned`.
+        let changes = self.pinned.load(Relaxed) != p + 1;
+        if changes {
+            self.pinned.store(p + 1, Relaxed);
+        }
+        changes
+    }
+
+    /// The thread, which sleeps and is about to be woken, wakes on the core that `mask` has, which is that of `p`.
+    pub(crate) fn pin_asleep(&self, p: ProcessorId, mask: &Affinity) {
+        if self.note_pin(p)
+            && let Some(clock) = self.clock()
+        {
+            clock.pin(mask);
         }
     }
 
@@ -210,6 +232,8 @@ pub(crate) struct Local {
     pub(crate) lent: Cell<u32>,
     /// A guest's regions on this thread's stack.
     regions: Cell<u32>,
+    /// Whether the guest counts among those that take a core, see [`Shared::idle_cores`].
+    pub(crate) takes_core: Cell<bool>,
     /// The ticket of the claimed half that runs here; null if none does.
     claim: Cell<*const Ticket>,
     /// Leaps on this thread's stack.
@@ -225,8 +249,6 @@ pub(crate) struct Local {
     /// When the batch of polls at hand began, after how many the task had to wait or had ended, and how many there were.
     batch: Cell<(u64, u32, u32)>,
     pub(crate) budgets: Budgets,
-    /// The processor whose core this thread is pinned to.
-    pinned: Cell<Option<ProcessorId>>,
 }
 
 thread_local! {
@@ -393,6 +415,7 @@ impl Local {
             role: AtomicU8::new(role as u8),
             clock: OnceLock::new(),
             slice_was_changed: AtomicBool::new(false),
+            pinned: AtomicU32::new(0),
             counters: Counters::default(),
         });
         // The slot is empty: this is the first write.
@@ -408,6 +431,7 @@ impl Local {
             ended: Cell::new(false),
             lent: Cell::new(0),
             regions: Cell::new(0),
+            takes_core: Cell::new(false),
             claim: Cell::new(ptr::null()),
             leaps: Cell::new(0),
             turn: Cell::new(Turn::Outside),
@@ -418,7 +442,6 @@ impl Local {
             tick: Cell::new(0),
             batch: Cell::new((0, 0, 0)),
             budgets: Budgets::default(),
-            pinned: Cell::new(None),
             remote,
             shared,
         });
@@ -629,8 +652,7 @@ impl Local {
         }) else {
             return false;
         };
-        if self.pinned.get() != Some(p) {
-            self.pinned.set(Some(p));
+        if self.remote.note_pin(p) {
             if let Some(mask) = self.shared.config.pins.get(p as usize) {
                 // The masks were tried when the runtime was built; if the set of CPUs has changed since, the
                 // thread runs where it may.

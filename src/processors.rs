@@ -139,8 +139,13 @@ impl Seat {
         // Relaxed: writers are ordered by the lock.
         self.word.store(number | if computing { COMPUTING } else { 0 }, Relaxed);
         if let Some(p) = processor {
-            self.home.store(p, Relaxed);
+            self.set_home(p);
         }
+    }
+
+    fn set_home(&self, p: ProcessorId) {
+        // Relaxed: as above.
+        self.home.store(p, Relaxed);
     }
 
     /// Only under the lock.
@@ -397,9 +402,28 @@ impl Processors {
 
     /// Gives an idle processor to a sleeping thread, which counts as searching from here on. `None` if no
     /// processor is idle.
+    #[cfg_attr(not(loom), expect(dead_code, reason = "the models have no places"))]
     pub(crate) fn wake_one(&self) -> Option<Wake> {
+        self.wake_where(|_| true, |_, _| {})
+    }
+
+    /// The same, with a processor that `suits` if there is one. `prepare` is told of a thread that gets another processor
+    /// than it had last, before it can wake.
+    pub(crate) fn wake_where(
+        &self,
+        suits: impl Fn(ProcessorId) -> bool,
+        prepare: impl FnOnce(&Seat, ProcessorId),
+    ) -> Option<Wake> {
         let mut lists = self.lists.lock();
         let (place, index) = lists.choose()?;
+        let Some(sleeper) = place.map(|place| &lists.sleepers[place]).filter(|sleeper| !sleeper.in_driver)
+        else {
+            return Some(self.give(&mut lists, place, index));
+        };
+        let index = lists.exchange(index, suits);
+        if lists.idle[index] != sleeper.seat.home() {
+            prepare(&sleeper.seat, lists.idle[index]);
+        }
         Some(self.give(&mut lists, place, index))
     }
 
@@ -600,6 +624,21 @@ impl Lists {
         }
         let index = self.idle.len().checked_sub(1)?;
         Some((None, index))
+    }
+
+    /// The place of an idle processor that suits instead of the one at `index`, if that does not. The thread in the driver
+    /// may have guarded it: then that guards the other one from now on.
+    fn exchange(&self, index: usize, suits: impl Fn(ProcessorId) -> bool) -> usize {
+        let chosen = self.idle[index];
+        let better = self.idle.iter().position(|&p| suits(p)).filter(|_| !suits(chosen));
+        let Some(better) = better else {
+            return index;
+        };
+        let guard = self.sleepers.iter().find(|s| s.in_driver && s.seat.home() == self.idle[better]);
+        if let Some(guard) = guard {
+            guard.seat.set_home(chosen);
+        }
+        better
     }
 
     fn position(&self, p: ProcessorId) -> usize {

@@ -15,6 +15,15 @@
 //! Waking is thrifty. A thread that serves will see to its own queue, so a sibling is woken only when the
 //! backlog, measured in time, is worth more than the wake-up ([`WORTH_WAKING`]); should the thread get stuck in
 //! a poll instead, the [watchdog](crate::watchdog) passes its queue on.
+//!
+//! # Where
+//!
+//! If workers are pinned, it matters which core a thread wakes on.
+//! - A foreign thread that has woken nobody for [`ALONE`] is likely to sleep again at once: the thread wakes on its core,
+//!   which is awake. (A halted one takes some 15 µs more.) Its slice is short, so it runs before the other goes on if that
+//!   does not sleep after all.
+//! - A foreign thread that wakes often is busy, and a guest in a region computes: the thread wakes beside it.
+//! - A thread of the pool holds the processor of its own core: any other will do.
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -37,7 +46,7 @@ use crate::long_polls::LongPolls;
 use crate::metrics::{Counters, Metrics};
 use crate::os::{self, Affinity};
 use crate::pressure::PressureConfig;
-use crate::processors::{ProcessorId, Processors, Seat, Wake};
+use crate::processors::{Census, ProcessorId, Processors, Seat, Wake};
 use crate::rest::Rest;
 use crate::runtime::{Hook, PoolSettings};
 use crate::scope::OpenScope;
@@ -61,6 +70,17 @@ const MEAN_STRETCH_STEP: u64 = 16;
 /// hundred, and more when two threads take turns at it.
 const TURN_PERIOD: u64 = 20_000;
 
+/// How long a foreign thread has woken nobody if it is taken to sleep most of the time, in nanoseconds.
+const ALONE: u64 = 200_000;
+
+/// See [*Where*](self#where). Numbers of CPUs.
+#[derive(Clone, Copy, Debug)]
+enum Where {
+    Anywhere,
+    At(usize),
+    Beside(usize),
+}
+
 /// The settled configuration of a runtime.
 pub(crate) struct Config {
     pub(crate) workers: u32,
@@ -76,6 +96,8 @@ pub(crate) struct Config {
     pub(crate) max_blocking_threads: usize,
     /// How long an idle thread for blocking closures waits for the next one.
     pub(crate) keep_alive: Duration,
+    /// Whether there are no more cores than workers.
+    pub(crate) fills_machine: bool,
     /// One mask per processor; empty if workers are not pinned.
     pub(crate) pins: Vec<Affinity>,
     /// The mask of threads that are not pinned.
@@ -180,6 +202,10 @@ pub(crate) struct Shared {
     /// How long a ready task runs on average before it waits or ends, in nanoseconds: a poll, or, of tasks that yield,
     /// many.
     mean_stretch: AtomicU64,
+    /// When a thread outside the pool last woke somebody, where that matters.
+    last_foreign_wake: AtomicU64,
+    /// Guests that count for [`idle_cores`](Self::idle_cores).
+    guests: AtomicU32,
     /// When a turn of the driver last was due, on the runtime's clock.
     last_turn: AtomicU64,
     /// How many forks old the process was: its children have none of the threads.
@@ -208,6 +234,8 @@ impl Shared {
             retired: Counters::default(),
             numbers_wanted: AtomicU32::new(0),
             mean_stretch: AtomicU64::new(FIRST_MEAN_STRETCH),
+            last_foreign_wake: AtomicU64::new(0),
+            guests: AtomicU32::new(0),
             last_turn: AtomicU64::new(0),
             forks: os::forks(),
             me: Weak::clone(me),
@@ -386,9 +414,70 @@ impl Shared {
         }
     }
 
-    /// Gives an idle processor, if there is one, to a thread.
+    /// Gives an idle processor, if there is one, to a thread: see [*Where*](self#where).
     pub(crate) fn wake(&self) {
-        self.carry_out(self.processors.wake_one());
+        let pins = &self.config.pins;
+        let place = if pins.is_empty() { Where::Anywhere } else { self.place_to_wake() };
+        let has = |p: ProcessorId, cpu| pins.get(p as usize).is_some_and(|mask| mask.contains(cpu));
+        let suits = |p| match place {
+            Where::Anywhere => true,
+            Where::At(cpu) => has(p, cpu),
+            Where::Beside(cpu) => !has(p, cpu),
+        };
+        self.carry_out(self.processors.wake_where(suits, |seat, p| self.pin_asleep(seat, p)));
+    }
+
+    /// Where the calling thread wants somebody to wake up.
+    fn place_to_wake(&self) -> Where {
+        let caller = local::with(|local| local.map(|local| local.remote.role()));
+        if !matches!(caller, None | Some(Role::Guest)) {
+            return Where::Anywhere;
+        }
+        let Some(cpu) = os::current_cpu() else {
+            return Where::Anywhere;
+        };
+        let now = os::now();
+        // Relaxed: an estimate.
+        let since = now.saturating_sub(self.last_foreign_wake.swap(now, Relaxed));
+        if caller.is_none() && self.config.slices && since >= ALONE {
+            Where::At(cpu)
+        } else {
+            Where::Beside(cpu)
+        }
+    }
+
+    /// A thread that sleeps gets another processor than it had: it wakes on that one's core.
+    fn pin_asleep(&self, seat: &Seat, p: ProcessorId) {
+        let mask = self.config.pins.get(p as usize);
+        let thread = self.threads.all().into_iter().find(|thread| std::ptr::eq(&*thread.seat, seat));
+        if let (Some(mask), Some(thread)) = (mask, thread) {
+            thread.pin_asleep(p, mask);
+        }
+    }
+
+    /// How many processors are idle that have a core: guests compute without one, and if there are no more cores than
+    /// processors, each takes that of one.
+    pub(crate) fn idle_cores(&self, local: &Local, census: Census) -> u32 {
+        if !self.config.fills_machine {
+            return census.idle;
+        }
+        let is_guest = local.remote.role() == Role::Guest && local.seat().processor().is_none();
+        // Relaxed: an estimate.
+        let guests = self.guests.load(Relaxed) + u32::from(is_guest && !local.takes_core.get());
+        census.idle.saturating_sub(guests)
+    }
+
+    /// A guest has got help: from here until the end of its region it counts for [`idle_cores`](Self::idle_cores).
+    pub(crate) fn begin_taking_core(&self, local: &Local) {
+        if local.remote.role() == Role::Guest && !local.takes_core.replace(true) {
+            self.guests.fetch_add(1, Relaxed);
+        }
+    }
+
+    pub(crate) fn end_taking_core(&self, local: &Local) {
+        if local.takes_core.replace(false) {
+            self.guests.fetch_sub(1, Relaxed);
+        }
     }
 
     fn carry_out(&self, wake: Option<Wake>) {

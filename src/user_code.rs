@@ -15,7 +15,7 @@ use crate::latent::Owner;
 use crate::local::{self, Local, Role};
 use crate::os::{self, Slice};
 use crate::parker::Parker;
-use crate::processors::fence;
+use crate::processors::{Census, fence};
 use crate::task::contained::Contained;
 use crate::task::{self, Runnable, budget};
 use crate::ticket::{Claim, Ticket};
@@ -81,16 +81,14 @@ fn beat_at(latent: Owner<'_>, publish: bool) {
     let local = latent.local();
     let shared = &*local.shared;
     let now = os::now();
-    let mut census = shared.processors.census();
-    if local.is_wanted() {
-        census.searching += 1;
-    }
+    let census = shared.processors.census();
+    let census = Census { idle: shared.idle_cores(local, census), ..census };
     let offered = local.has_open_ticket();
     let (beat, is_long, may_yield) = local.look(now, census, publish, |heartbeat| {
         // A shielded or unwinding thread offers nothing: a cancellation must not unwind into it from a thief.
         let may_offer = !local.is_in_turn() && !crate::cancel::is_shielded() && !thread::panicking();
         let beat = if may_offer && !local.latent().is_empty() {
-            heartbeat.decide(now, census, offered)
+            heartbeat.decide(now, census, offered, local.is_wanted())
         } else {
             heartbeat.calm();
             Beat::Nothing
@@ -110,6 +108,7 @@ fn beat_at(latent: Owner<'_>, publish: bool) {
         begin_computing(local);
     }
     if beat != Beat::Nothing {
+        shared.begin_taking_core(local);
         if !offered || matches!(beat, Beat::Spread | Beat::Publish) {
             let jobs = if let Beat::Promote(jobs) = beat { jobs } else { 1 };
             for _ in 0..jobs {
@@ -284,8 +283,7 @@ pub(crate) fn hand_over(local: &Local) {
     shared.wake_addressed();
     let uncovered = census.serving() == 0 && !shared.driver.is_covered();
     let work = queued || uncovered || shared.has_work(local);
-    // A joiner waits for a thief, which computes: the processor is of use to somebody who steals from it.
-    if work || census.computing > 0 {
+    if work {
         shared.wake_if_unattended();
     }
 }

@@ -64,12 +64,24 @@ impl Affinity {
         if rc != 0 {
             return Err(io::Error::last_os_error());
         }
-        let got = Self::current()?.cpus();
-        if got != self.cpus() {
-            return Err(io::Error::other(format!("asked for CPUs {:?}, got {got:?}", self.cpus())));
+        let got = Self::current()?;
+        // SAFETY: both are whole sets.
+        if !unsafe { libc::CPU_EQUAL(&got.0, &self.0) } {
+            return Err(io::Error::other(format!("asked for CPUs {self:?}, got {got:?}")));
         }
         Ok(())
     }
+
+    pub(crate) fn contains(&self, cpu: usize) -> bool {
+        // SAFETY: the index is below the set's size.
+        cpu < libc::CPU_SETSIZE as usize && unsafe { libc::CPU_ISSET(cpu, &self.0) }
+    }
+}
+
+/// The CPU that the calling thread is on, unless it is moved.
+pub(crate) fn current_cpu() -> Option<usize> {
+    // SAFETY: takes nothing; -1 if the kernel does not know.
+    usize::try_from(unsafe { libc::sched_getcpu() }).ok()
 }
 
 /// How long the kernel lets a thread run before another of the same weight may have the core. On wake-up a
@@ -206,6 +218,12 @@ impl ThreadClock {
     /// its number since is given the slice: no more than a hint to the kernel.
     pub(crate) fn set_slice(&self, slice: Slice) {
         set_slice_of(self.tid, slice);
+    }
+
+    /// Binds the thread to a mask. It is asleep, and will not end meanwhile.
+    pub(crate) fn pin(&self, mask: &Affinity) {
+        // SAFETY: the pointer is to a cpu_set_t and the size is that type's. A refusal leaves the mask it has.
+        let _ = unsafe { libc::sched_setaffinity(self.tid, mem::size_of::<libc::cpu_set_t>(), &mask.0) };
     }
 
     /// The thread's mask. Of one that has ended: none, or that of a thread that has got its number since.

@@ -7,12 +7,12 @@ mod limits;
 #[cfg(target_os = "linux")]
 mod linux;
 #[cfg(target_os = "linux")]
-pub(crate) use linux::{Affinity, Slice, ThreadClock, forks, probe, set_slice, sleep_on_time};
+pub(crate) use linux::{Affinity, Slice, ThreadClock, current_cpu, forks, probe, set_slice, sleep_on_time};
 
 #[cfg(not(target_os = "linux"))]
 mod other;
 #[cfg(not(target_os = "linux"))]
-pub(crate) use other::{Affinity, Slice, ThreadClock, forks, probe, set_slice, sleep_on_time};
+pub(crate) use other::{Affinity, Slice, ThreadClock, current_cpu, forks, probe, set_slice, sleep_on_time};
 
 use std::sync::OnceLock;
 use std::time::Instant;

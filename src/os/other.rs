@@ -22,9 +22,18 @@ impl Affinity {
         Vec::new()
     }
 
+    pub(crate) fn contains(&self, _cpu: usize) -> bool {
+        false
+    }
+
     pub(crate) fn apply(&self) -> io::Result<()> {
         Ok(())
     }
+}
+
+/// Not known here.
+pub(crate) fn current_cpu() -> Option<usize> {
+    None
 }
 
 /// How long the system lets a thread run before another may have the core.
@@ -52,6 +61,8 @@ impl ThreadClock {
     pub(crate) fn cpu_time(&self) -> Option<u64> {
         None
     }
+
+    pub(crate) fn pin(&self, _mask: &Affinity) {}
 
     pub(crate) fn affinity(&self) -> Option<Affinity> {
         None

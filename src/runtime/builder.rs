@@ -471,8 +471,10 @@ impl Builder {
         self.pressure.check()?;
         let unpinned = Affinity::current().ok();
         let pins = self.pins(workers, unpinned.as_ref())?;
+        let cores = unpinned.as_ref().map_or(usize::MAX, |mask| mask.cpus().len());
         Ok(Config {
             workers: workers as u32,
+            fills_machine: workers >= cores,
             thread_name: self.thread_name,
             stack_size: self.stack_size,
             heartbeat: self.heartbeat,

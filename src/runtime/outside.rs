@@ -64,6 +64,7 @@ struct GiveUp<'a>(&'a Local);
 
 impl Drop for GiveUp<'_> {
     fn drop(&mut self) {
+        self.0.shared.end_taking_core(self.0);
         crate::user_code::hand_over(self.0);
     }
 }

@@ -40,6 +40,11 @@ const SUITES: &[Suite] = &[
         "thumbnails under a memory limit, offered four times what they can do",
         suite::pressure::run,
     ),
+    (
+        "pinning",
+        "programs with pinned workers and without, alone and beside a neighbour",
+        suite::pinning::run,
+    ),
     ("search", "light requests beside searches that fill the workers", suite::search::run),
     ("serve", "requests a second of `beat::serve` and of `axum::serve`", suite::serve::run),
     ("stalls", "timers and sockets beside polls that do not yield", suite::stalls::run),

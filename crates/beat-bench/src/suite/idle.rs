@@ -149,7 +149,7 @@ fn other_cpu() -> Duration {
     CpuClock::own().elapsed().saturating_sub(own)
 }
 
-fn own_tid() -> libc::pid_t {
+pub(super) fn own_tid() -> libc::pid_t {
     // SAFETY: it has no conditions.
     unsafe { libc::gettid() }
 }
@@ -231,15 +231,37 @@ impl Caller {
     }
 }
 
+/// A region of a millisecond, from a caller that is not pinned, on pools that somebody else has made; the caller of a
+/// runtime of Beat's forks itself.
+pub(super) fn region_on(options: &Options, pools: &[(&'static str, &Pool)]) -> Row {
+    let region = Region { leaf: Work::lasting(LEAF), leaves: 1_000 };
+    let expected = region.sequential();
+    let rounds = Rounds { rounds: options.rounds(), turns: 1 };
+    let run = move |pool: &Pool, region: Region| match pool {
+        Pool::Sequential => region.sequential(),
+        Pool::Beat(runtime) => {
+            let _entered = runtime.enter();
+            region.beat(0, region.leaves)
+        }
+        Pool::Rayon(pool) => pool.install(|| region.rayon(0, region.leaves)),
+        Pool::Chili(pool) => region.chili(&mut pool.scope(), 0, region.leaves),
+    };
+    let regions = options.pick(40, 5);
+    let entrants = pools.iter().map(|&(who, pool)| {
+        Entrant::new(who, move || turn(|region| run(pool, region), region, expected, regions))
+    });
+    Row::of_turns(region_name(region.leaves), rounds, &rounds.interleave(entrants.collect()))
+}
+
 /// Latencies and CPU time of regions, in nanoseconds: medians of a turn.
-fn turn(caller: &Caller, region: Region, expected: u64, regions: u64) -> Turn {
+fn turn(run: impl Fn(Region) -> u64, region: Region, expected: u64, regions: u64) -> Turn {
     let clock = CpuClock::own();
     let mut walls = Vec::new();
     let cpu = clock.elapsed();
     for _ in 0..regions {
         thread::sleep(PERIOD);
         let began = Instant::now();
-        let result = caller.region(std::hint::black_box(region));
+        let result = run(std::hint::black_box(region));
         walls.push(ns(began.elapsed()));
         assert_eq!(result, expected);
     }
@@ -275,9 +297,9 @@ fn measure_regions(options: &Options, leaf: Work, sizes: &[u64]) -> io::Result<V
     let row = |leaves: &u64| {
         let region = Region { leaf, leaves: *leaves };
         let expected = region.sequential();
-        let entrants = callers
-            .iter()
-            .map(|(who, caller)| Entrant::new(*who, move || turn(caller, region, expected, regions)));
+        let entrants = callers.iter().map(|(who, caller)| {
+            Entrant::new(*who, move || turn(|region| caller.region(region), region, expected, regions))
+        });
         Row::of_turns(region_name(*leaves), rounds, &rounds.interleave(entrants.collect()))
     };
     Ok(sizes.iter().map(row).collect())
@@ -324,7 +346,7 @@ fn tids() -> io::Result<Vec<libc::pid_t>> {
     Ok(tids)
 }
 
-fn pin(tid: libc::pid_t, core: usize) -> io::Result<()> {
+pub(super) fn pin(tid: libc::pid_t, core: usize) -> io::Result<()> {
     // SAFETY: zeroes are an empty set.
     let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
     // SAFETY: the set has room for more cores than these.

@@ -12,6 +12,7 @@ pub(crate) mod http;
 pub(crate) mod idle;
 pub(crate) mod mixed;
 pub(crate) mod options;
+pub(crate) mod pinning;
 pub(crate) mod plot;
 pub(crate) mod pressure;
 pub(crate) mod priority;

@@ -171,6 +171,28 @@ pub(super) fn rows(options: &Options) -> Vec<Row> {
     wanted.into_iter().map(row).collect()
 }
 
+/// A few of the programs, on runtimes that somebody else has made.
+pub(super) fn on_runtimes(
+    options: &Options,
+    beat: &[(&'static str, &beat::Runtime)],
+    tokio: (&'static str, &tokio::runtime::Runtime),
+) -> Vec<Row> {
+    let rounds = Rounds { rounds: options.rounds(), turns: options.pick(5, 1) };
+    let few = options.pick(10, 1);
+    let programs = [
+        (FROM_WORKER, Program::SpawnFromWorker(1_000 * few)),
+        (YIELD, Program::Yield(200, 100 * few)),
+        (PING_PONG, Program::PingPong(100 * few)),
+    ];
+    let row = |(name, program): (&str, Program)| {
+        let mut entrants: Vec<_> =
+            beat.iter().map(|&(who, runtime)| Entrant::new(who, move || program.run(runtime))).collect();
+        entrants.push(Entrant::new(tokio.0, move || program.run(tokio.1)));
+        Row::of_turns(name, rounds, &rounds.interleave(entrants))
+    };
+    programs.into_iter().filter(|(name, _)| options.wants(name)).map(row).collect()
+}
+
 // ----- idle -----
 
 /// Waking a task of an idle runtime so many times.

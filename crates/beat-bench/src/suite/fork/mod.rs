@@ -55,6 +55,25 @@ pub(super) fn speed_ups(options: &Options) -> Vec<Row> {
     rows
 }
 
+/// A few of the programs, on pools that somebody else has made.
+pub(super) fn on_pools(options: &Options, pools: &[(&'static str, &Pool)]) -> Vec<Row> {
+    let measuring = Measuring::new(options);
+    let mut rows = Vec::new();
+    let tree = Tree::of_levels(options.pick(20, 10));
+    measuring.on_pools(&mut rows, pools, &tree_name(tree), |pool| turn(pool, tree));
+    let queens = options.pick(12, 8);
+    let name = format!("{queens} queens");
+    measuring.on_pools(&mut rows, pools, &name, |pool| turn(pool, Forks(Queens(queens))));
+    let numbers = Numbers::new(options.pick(1_000_000, 10_000));
+    measuring.on_pools(&mut rows, pools, MERGESORT, |pool| {
+        numbers.shuffle();
+        let turn = turn(pool, Forks(Mergesort(numbers)));
+        numbers.check();
+        turn
+    });
+    rows
+}
+
 /// A program that is too short to be timed once.
 #[derive(Clone, Copy)]
 struct Often<P>(P, u64);
@@ -291,6 +310,20 @@ impl<'o> Measuring<'o> {
         }));
         let measured = self.rounds.interleave(entrants);
         rows.push(self.row(name, &measured));
+    }
+
+    fn on_pools(
+        &self,
+        rows: &mut Vec<Row>,
+        pools: &[(&'static str, &Pool)],
+        name: &str,
+        run: impl Fn(&Pool) -> Turn,
+    ) {
+        if self.options.wants(name) {
+            let run = &run;
+            let entrants = pools.iter().map(|&(who, pool)| Entrant::new(who, move || run(pool)));
+            rows.push(self.row(name, &self.rounds.interleave(entrants.collect())));
+        }
     }
 
     fn row(&self, name: impl Into<String>, measured: &Measured<Turn, &'static str>) -> Row {

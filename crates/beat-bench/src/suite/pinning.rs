@@ -1,0 +1,108 @@
+//! What pinning brings and costs: the same programs on Beat with its workers pinned (the default of a runtime that is
+//! the process's own), on Beat without, and on tokio and rayon, alone and beside a thread that spins on one core.
+
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
+use std::thread;
+
+use super::figures::{BEAT, Bars, Group, Row, SEQUENTIAL};
+use super::options::Options;
+use super::report::Section;
+use super::{fork, idle, tasks};
+use crate::Failure;
+use crate::common::fork::{Pool, beat_runtime};
+use crate::common::table::Column;
+use crate::common::tasks::tokio_runtime;
+
+const UNPINNED: &str = "beat, not pinned";
+const PAIR: &str = "tokio and rayon";
+/// What pinning may cost, alone and beside a neighbour.
+const ALONE: f64 = 1.02;
+const BESIDE: f64 = 1.05;
+
+/// Runs the suite.
+pub(crate) fn run(parser: lexopt::Parser) -> Result<(), Failure> {
+    let Some(options) = Options::parse(parser)? else { return Ok(()) };
+    let pools = Pools::new(&options)?;
+    let alone = Group { title: "Alone".into(), id: "alone", rows: pools.rows(&options) };
+    let rows = beside_a_neighbour(|| pools.rows(&options))?;
+    let beside = Group { title: "Beside a thread that spins on one core".into(), id: "beside", rows };
+    let mut bars = Bars::default();
+    if options.workers == 2 {
+        for row in &alone.rows {
+            bars.ratio_at_most(Some(row), UNPINNED, ALONE);
+        }
+        for row in &beside.rows {
+            bars.ratio_at_most(Some(row), UNPINNED, BESIDE);
+            bars.ratio_at_most(Some(row), PAIR, 1.0);
+        }
+    }
+    let section = Section {
+        suite: "pinning",
+        setup: format!(
+            "Medians of {} interleaved rounds, on {} workers. Programs that fork run on rayon, tasks on tokio. \
+             The neighbour is an ordinary thread, pinned to the first core.",
+            options.rounds(),
+            options.workers
+        ),
+        groups: vec![alone, beside],
+        bars: bars.0,
+    };
+    section.publish(&options)
+}
+
+struct Pools {
+    sequential: Pool,
+    pinned: Pool,
+    unpinned: Pool,
+    rayon: Pool,
+    tokio: tokio::runtime::Runtime,
+}
+
+impl Pools {
+    fn new(options: &Options) -> Result<Self, Failure> {
+        let unpinned = beat::Runtime::builder().worker_threads(options.workers);
+        Ok(Self {
+            sequential: Pool::Sequential,
+            pinned: Pool::Beat(beat_runtime(options.workers, None)),
+            unpinned: Pool::Beat(unpinned.pinning(beat::Pinning::None).build()?),
+            rayon: Pool::new(Column::Rayon, options.workers, None),
+            tokio: tokio_runtime(options.workers),
+        })
+    }
+
+    fn rows(&self, options: &Options) -> Vec<Row> {
+        let forkers = [
+            (SEQUENTIAL, &self.sequential),
+            (BEAT, &self.pinned),
+            (UNPINNED, &self.unpinned),
+            (PAIR, &self.rayon),
+        ];
+        let mut rows = fork::on_pools(options, &forkers);
+        rows.push(idle::region_on(options, &forkers));
+        if let (Pool::Beat(pinned), Pool::Beat(unpinned)) = (&self.pinned, &self.unpinned) {
+            let beat = [(BEAT, pinned), (UNPINNED, unpinned)];
+            rows.extend(tasks::on_runtimes(options, &beat, (PAIR, &self.tokio)));
+        }
+        rows
+    }
+}
+
+/// Calls `f` while a thread spins on the first core.
+fn beside_a_neighbour<R>(f: impl FnOnce() -> R) -> Result<R, Failure> {
+    let stop = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let neighbour = scope.spawn(|| {
+            idle::pin(idle::own_tid(), 0)?;
+            // Relaxed: a request.
+            while !stop.load(Relaxed) {
+                std::hint::spin_loop();
+            }
+            std::io::Result::Ok(())
+        });
+        let result = f();
+        stop.store(true, Relaxed);
+        neighbour.join().map_err(|_| "the neighbour panicked")??;
+        Ok(result)
+    })
+}
