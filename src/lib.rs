@@ -46,6 +46,8 @@ pub mod __rayon;
 mod addressed;
 pub mod admission;
 #[cfg(not(loom))]
+mod allotment;
+#[cfg(not(loom))]
 mod blocking;
 #[cfg(not(loom))]
 mod cancel;

@@ -623,6 +623,12 @@ impl Local {
     /// Whether the thread holds a processor, or could get one; pins it to that processor's core.
     pub(crate) fn take_up_processor(&self) -> bool {
         let seat = self.seat();
+        if self.shared.processors.has_surplus() && self.shared.processors.hand_in(seat) {
+            // Hand in 2.
+            self.flush_tasks();
+            self.shared.cover();
+            return false;
+        }
         let Some(p) = seat.processor().or_else(|| {
             self.shared.processors.acquire(seat);
             seat.processor()

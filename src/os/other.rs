@@ -1,6 +1,7 @@
 //! Systems other than Linux: no pinning, no slices, and nothing known about other threads. Untested.
 
 use std::io;
+use std::path::Path;
 
 /// A set of CPUs that a thread may run on: not known here.
 #[derive(Clone, Debug)]
@@ -67,6 +68,28 @@ impl ThreadClock {
 /// Forks go unnoticed here.
 pub(crate) fn forks() -> u32 {
     0
+}
+
+/// There are no control groups.
+#[derive(Debug)]
+pub(crate) struct CpuGroups;
+
+impl CpuGroups {
+    pub(crate) fn open(_root: &Path) -> Self {
+        Self
+    }
+
+    pub(crate) fn quota(&mut self) -> Option<f64> {
+        None
+    }
+
+    pub(crate) fn cpuset(&mut self) -> Option<&str> {
+        None
+    }
+
+    pub(crate) fn throttled(&mut self) -> Option<super::Throttled> {
+        None
+    }
 }
 
 impl super::Limits {
