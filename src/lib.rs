@@ -56,6 +56,8 @@ mod carried;
 #[cfg(not(all(feature = "tracing", not(loom))))]
 #[path = "carried/off.rs"]
 mod carried;
+#[cfg(not(loom))]
+mod crowding;
 mod driver;
 mod duty;
 #[cfg(not(loom))]

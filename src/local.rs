@@ -14,9 +14,10 @@
 //! | `role` | at the start; whoever takes the duty away | anyone |
 //! | `clock` | owner, once | watchdog |
 //! | `slice_was_changed` | watchdog sets, owner clears | owner |
+//! | `is_unpinned` | owner | metrics |
 //! | `counters` | owner (load, store) | metrics |
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::ptr;
 use std::sync::Arc;
 use std::sync::OnceLock;
@@ -25,10 +26,11 @@ use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU64};
 
 use crossbeam_deque::{Steal, Stealer, Worker as Deque};
 
+use crate::crowding::{Binding, Crowding};
 use crate::heartbeat::{FIRST, Heartbeat, Lengths};
 use crate::latent::{LatentJobs, Owner};
 use crate::metrics::Counters;
-use crate::os::{self, Slice, ThreadClock};
+use crate::os::{self, Affinity, Schedstat, Slice, ThreadClock};
 use crate::processors::{Census, ProcessorId, Seat};
 use crate::scheduler::Shared;
 use crate::task::Runnable;
@@ -71,6 +73,7 @@ pub(crate) struct Remote {
     role: AtomicU8,
     clock: OnceLock<Option<ThreadClock>>,
     slice_was_changed: AtomicBool,
+    is_unpinned: AtomicBool,
     pub(crate) counters: Counters,
 }
 
@@ -106,6 +109,12 @@ impl Remote {
             // Relaxed: see `Local::set_slice`.
             self.slice_was_changed.store(true, Relaxed);
         }
+    }
+
+    /// Whether the owner is let go from its core for the time being.
+    pub(crate) fn is_unpinned(&self) -> bool {
+        // Relaxed: for metrics.
+        self.is_unpinned.load(Relaxed)
     }
 
     pub(crate) fn clock(&self) -> Option<&ThreadClock> {
@@ -225,8 +234,10 @@ pub(crate) struct Local {
     /// When the batch of polls at hand began, after how many the task had to wait or had ended, and how many there were.
     batch: Cell<(u64, u32, u32)>,
     pub(crate) budgets: Budgets,
-    /// The processor whose core this thread is pinned to.
+    /// The processor whose core this thread is pinned to, unless it is let go.
     pinned: Cell<Option<ProcessorId>>,
+    crowding: RefCell<Crowding>,
+    schedstat: OnceCell<Option<Schedstat>>,
 }
 
 thread_local! {
@@ -393,6 +404,7 @@ impl Local {
             role: AtomicU8::new(role as u8),
             clock: OnceLock::new(),
             slice_was_changed: AtomicBool::new(false),
+            is_unpinned: AtomicBool::new(false),
             counters: Counters::default(),
         });
         // The slot is empty: this is the first write.
@@ -419,6 +431,8 @@ impl Local {
             batch: Cell::new((0, 0, 0)),
             budgets: Budgets::default(),
             pinned: Cell::new(None),
+            crowding: RefCell::new(Crowding::new()),
+            schedstat: OnceCell::new(),
             remote,
             shared,
         });
@@ -637,13 +651,48 @@ impl Local {
         };
         if self.pinned.get() != Some(p) {
             self.pinned.set(Some(p));
-            if let Some(mask) = self.shared.config.pins.get(p as usize) {
+            if let Some(mask) = self.shared.config.pins.get(p as usize)
+                && !self.crowding.borrow().is_let_go()
+            {
                 // The masks were tried when the runtime was built; if the set of CPUs has changed since, the
                 // thread runs where it may.
                 let _ = mask.apply();
             }
         }
         true
+    }
+
+    /// Looks, now and then, whether this thread's core is crowded: a thread that has work anyway, and is pinned.
+    pub(crate) fn look_around(&self, now: u64) {
+        if !self.shared.config.pins.is_empty()
+            && let Some(p) = self.pinned.get()
+            && self.crowding.borrow().is_due(now)
+        {
+            self.look_at_core(now, p);
+        }
+    }
+
+    #[cold]
+    fn look_at_core(&self, now: u64, p: ProcessorId) {
+        let mut crowding = self.crowding.borrow_mut();
+        let stat = self.schedstat.get_or_init(Schedstat::of_this_thread).as_ref();
+        let Some(times) = stat.and_then(Schedstat::read) else {
+            return crowding.look_no_more();
+        };
+        let config = &self.shared.config;
+        // A refusal leaves the mask as it is: slower, nothing lost.
+        match crowding.look(now, times) {
+            Binding::Stay => return,
+            Binding::LetGo => {
+                let _ = config.free.as_ref().map(Affinity::apply);
+                self.counters().unpins.add(1);
+            }
+            Binding::Bind => {
+                let _ = config.pins.get(p as usize).map(Affinity::apply);
+            }
+        }
+        // Relaxed: for metrics.
+        self.remote.is_unpinned.store(crowding.is_let_go(), Relaxed);
     }
 
     /// Sets the thread's scheduling slice, if that changes it.

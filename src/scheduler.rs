@@ -79,6 +79,8 @@ pub(crate) struct Config {
     pub(crate) keep_alive: Duration,
     /// One mask per processor; empty if workers are not pinned.
     pub(crate) pins: Vec<Affinity>,
+    /// The mask of a pinned worker that is let go.
+    pub(crate) free: Option<Affinity>,
     /// The mask of threads that are not pinned.
     pub(crate) unpinned: Option<Affinity>,
     pub(crate) hooks: Hooks,
@@ -585,6 +587,7 @@ impl Shared {
             throttled_periods: throttled.periods,
             throttled_time: throttled.time,
             threads: threads.iter().filter(|t| t.role() != Role::Guest).count(),
+            unpinned_threads: threads.iter().filter(|t| t.is_unpinned()).count(),
             blocking_threads: self.blocking.threads(),
             tasks_queued: self.injector.len() + threads.iter().map(|t| t.tasks_len()).sum::<usize>(),
             closures_queued: self.closures.len(),

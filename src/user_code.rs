@@ -110,6 +110,7 @@ fn beat_at(latent: Owner<'_>, publish: bool) {
         begin_computing(local);
     }
     shared.follow_limits(now);
+    local.look_around(now);
     if beat != Beat::Nothing {
         if !offered || matches!(beat, Beat::Spread | Beat::Publish) {
             let jobs = if let Beat::Promote(jobs) = beat { jobs } else { 1 };

@@ -256,7 +256,7 @@ impl<'a> Worker<'a> {
         let now = os::now();
         self.local.end_batch(now);
         self.local.start_batch(now);
-        self.shared.follow_limits(now);
+        self.look_around(now);
         if self.shared.turn_is_due(now) {
             self.take_turn();
             self.local.start_batch(os::now());
@@ -427,7 +427,13 @@ impl<'a> Worker<'a> {
     fn start_batch(&self) {
         let now = os::now();
         self.local.start_batch(now);
+        self.look_around(now);
+    }
+
+    /// Looks, now and then, at what is given to the process and to this thread.
+    fn look_around(&self, now: u64) {
         self.shared.follow_limits(now);
+        self.local.look_around(now);
     }
 
     /// Whether it was woken while it ran, and is queued again.

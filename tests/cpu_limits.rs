@@ -81,7 +81,8 @@ fn active_workers_follow_the_quota_and_nothing_is_lost() {
         assert_eq!(busy.ask("workers"), "2 of 2");
         assert_eq!(busy.ask("begin"), "begun");
         // In this order: version 1 lets no group have more than the one above it.
-        for (group, cpus, workers) in [(&group, 1.0, 1), (&group, 2.0, 2), (&inner, 0.5, 1), (&inner, 2.0, 2)] {
+        for (group, cpus, workers) in [(&group, 1.0, 1), (&group, 2.0, 2), (&inner, 0.5, 1), (&inner, 2.0, 2)]
+        {
             group.set_quota(cpus).unwrap();
             follows(&mut busy, workers);
         }

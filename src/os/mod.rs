@@ -15,12 +15,14 @@ pub(crate) mod watched;
 #[cfg(target_os = "linux")]
 pub(crate) use cpu_groups::CpuGroups;
 #[cfg(target_os = "linux")]
-pub(crate) use linux::{Affinity, Slice, ThreadClock, forks, probe, set_slice, sleep_on_time};
+pub(crate) use linux::{Affinity, Schedstat, Slice, ThreadClock, forks, probe, set_slice, sleep_on_time};
 
 #[cfg(not(target_os = "linux"))]
 mod other;
 #[cfg(not(target_os = "linux"))]
-pub(crate) use other::{Affinity, CpuGroups, Slice, ThreadClock, forks, probe, set_slice, sleep_on_time};
+pub(crate) use other::{
+    Affinity, CpuGroups, Schedstat, Slice, ThreadClock, forks, probe, set_slice, sleep_on_time,
+};
 
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
@@ -42,6 +44,13 @@ pub(crate) struct Limits {
     pub(crate) policy: Option<Policy>,
     /// Whether the kernel knows scheduling slices.
     pub(crate) has_slices: bool,
+}
+
+/// How long a thread has run, and how long it has waited for a core, so far, in nanoseconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct RunTimes {
+    pub(crate) ran: u64,
+    pub(crate) waited: u64,
 }
 
 /// How the kernel has stopped a control group that had spent its CPU quota.

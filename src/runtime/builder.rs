@@ -501,6 +501,7 @@ impl Builder {
         self.pressure.check()?;
         let unpinned = Affinity::current().ok();
         let pins = self.pins(workers, unpinned.as_ref())?;
+        let free = self.free(&pins, unpinned.as_ref());
         let is_named = self.workers.is_some() || std::env::var_os(WORKERS_VARIABLE).is_some();
         // The threads of a user's pool are as many as its user says.
         let may_follow = self.pool.starting == Starting::All;
@@ -514,6 +515,7 @@ impl Builder {
             slices: self.slices,
             max_blocking_threads: self.max_blocking_threads,
             keep_alive: self.keep_alive.unwrap_or(KEEP_ALIVE),
+            free,
             // Masks are given back only to threads that inherit a pin.
             unpinned: unpinned.filter(|_| !pins.is_empty()),
             pins,
@@ -550,6 +552,14 @@ impl Builder {
         let may_be_fewer = matches!(pinning, Pinning::PhysicalCores | Pinning::Cpus(_));
         let is_asked_for = self.workers.is_some() || std::env::var_os(WORKERS_VARIABLE).is_some();
         (may_be_fewer && !is_asked_for).then(|| topology::topology().room(pinning).max(1))
+    }
+
+    /// Where a pinned worker may run that is let go: who has listed CPUs wants no others.
+    fn free(&self, pins: &[Affinity], allowed: Option<&Affinity>) -> Option<Affinity> {
+        match self.pinning {
+            Some(Pinning::Cpus(_)) => Affinity::of(pins.iter().flat_map(Affinity::cpus)).ok(),
+            _ => allowed.cloned(),
+        }
     }
 
     /// One mask for each worker, or none.
