@@ -447,7 +447,7 @@ impl Processors {
     pub(crate) fn wake_on(&self, p: ProcessorId) -> Option<Wake> {
         let mut lists = self.lists.lock();
         if let Some(place) = lists.withheld.iter().position(|&q| q == p) {
-            let index = lists.to_withhold()?;
+            let index = lists.least_needed()?;
             let Lists { idle, withheld, .. } = &mut *lists;
             std::mem::swap(&mut idle[index], &mut withheld[place]);
         }
@@ -554,7 +554,7 @@ impl Processors {
         let mut change = 0u64;
         // 1.
         while (lists.withheld.len() as u32) < goal
-            && let Some(index) = lists.to_withhold()
+            && let Some(index) = lists.least_needed()
         {
             let p = lists.idle.remove(index);
             lists.withheld.push(p);
@@ -695,7 +695,7 @@ impl Lists {
 
     /// An idle processor that can best be spared. Whoever guards it in the driver guards nothing from then on, and is
     /// woken like any other.
-    fn to_withhold(&mut self) -> Option<usize> {
+    fn least_needed(&mut self) -> Option<usize> {
         let free = (0..self.idle.len()).rev().find(|&index| !self.is_guarded(self.idle[index]));
         let index = free.or(self.idle.len().checked_sub(1))?;
         let p = self.idle[index];

@@ -15,6 +15,7 @@ pub(crate) mod options;
 pub(crate) mod plot;
 pub(crate) mod pressure;
 pub(crate) mod priority;
+pub(crate) mod quota;
 pub(crate) mod report;
 pub(crate) mod scale;
 pub(crate) mod search;
