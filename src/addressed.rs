@@ -7,7 +7,8 @@
 //!
 //! **None is forgotten.** Processors become idle under the lock that Submit 2 looks under. Either it comes later and
 //! sends somebody; or it comes before, then Submit 1 did as well, and Release sees it. A processor that is not idle
-//! has a holder, who comes to its loop or lets it become idle.
+//! has a holder, who comes to its loop or lets it become idle. In the place of one that is withheld (*Withholding* in
+//! [`processors`](crate::processors)) an idle one is, or, if none is, the first whose holder comes to its loop.
 
 use std::collections::VecDeque;
 
@@ -50,10 +51,15 @@ impl<T> Addressed<T> {
         Some(closure)
     }
 
+    /// Whether something is addressed to `p`.
+    pub(crate) fn waits_for(&self, p: ProcessorId) -> bool {
+        !self.queues[p as usize].lock().is_empty()
+    }
+
     /// Release. The wakes are to be carried out.
     pub(crate) fn released(&self, processors: &Processors) -> impl Iterator<Item = Wake> {
         let all = if self.is_empty() { 0..0 } else { 0..self.queues.len() as ProcessorId };
-        let addressed = all.filter(|&p| !self.queues[p as usize].lock().is_empty());
+        let addressed = all.filter(|&p| self.waits_for(p));
         addressed.filter_map(|p| processors.wake_on(p))
     }
 

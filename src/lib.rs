@@ -46,6 +46,8 @@ pub mod __rayon;
 mod addressed;
 pub mod admission;
 #[cfg(not(loom))]
+mod allotment;
+#[cfg(not(loom))]
 mod blocking;
 #[cfg(not(loom))]
 mod cancel;
@@ -54,6 +56,8 @@ mod carried;
 #[cfg(not(all(feature = "tracing", not(loom))))]
 #[path = "carried/off.rs"]
 mod carried;
+#[cfg(not(loom))]
+mod crowding;
 mod driver;
 mod duty;
 #[cfg(not(loom))]

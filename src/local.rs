@@ -14,9 +14,10 @@
 //! | `role` | at the start; whoever takes the duty away | anyone |
 //! | `clock` | owner, once | watchdog |
 //! | `slice_was_changed` | watchdog sets, owner clears | owner |
+//! | `is_unpinned` | owner | metrics |
 //! | `counters` | owner (load, store) | metrics |
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::ptr;
 use std::sync::Arc;
 use std::sync::OnceLock;
@@ -25,10 +26,11 @@ use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64};
 
 use crossbeam_deque::{Steal, Stealer, Worker as Deque};
 
+use crate::crowding::{Binding, Crowding};
 use crate::heartbeat::{FIRST, Heartbeat, Lengths};
 use crate::latent::{LatentJobs, Owner};
 use crate::metrics::Counters;
-use crate::os::{self, Affinity, Slice, ThreadClock};
+use crate::os::{self, Affinity, Schedstat, Slice, ThreadClock};
 use crate::processors::{Census, ProcessorId, Seat};
 use crate::scheduler::Shared;
 use crate::task::Runnable;
@@ -74,6 +76,7 @@ pub(crate) struct Remote {
     /// The processor whose core the thread is pinned to, plus one; zero before it is. Relaxed: written by the thread
     /// itself, and while it sleeps by whoever gives it a processor, under the lock of these.
     pinned: AtomicU32,
+    is_unpinned: AtomicBool,
     pub(crate) counters: Counters,
 }
 
@@ -111,6 +114,11 @@ impl Remote {
         }
     }
 
+    /// The processor whose core the thread is pinned to, unless it is let go.
+    fn pinned(&self) -> Option<ProcessorId> {
+        self.pinned.load(Relaxed).checked_sub(1)
+    }
+
     /// Notes that the thread will be pinned to the core of `p`; `false` if it is.
     fn note_pin(&self, p: ProcessorId) -> bool {
         // No read-modify-write: see `pinned`.
@@ -124,10 +132,17 @@ impl Remote {
     /// The thread, which sleeps and is about to be woken, wakes on the core that `mask` has, which is that of `p`.
     pub(crate) fn pin_asleep(&self, p: ProcessorId, mask: &Affinity) {
         if self.note_pin(p)
+            && !self.is_unpinned()
             && let Some(clock) = self.clock()
         {
             clock.pin(mask);
         }
+    }
+
+    /// Whether the owner is let go from its core for the time being.
+    pub(crate) fn is_unpinned(&self) -> bool {
+        // Relaxed: for metrics, and whoever binds it too early binds it to where it will be bound again.
+        self.is_unpinned.load(Relaxed)
     }
 
     pub(crate) fn clock(&self) -> Option<&ThreadClock> {
@@ -249,6 +264,8 @@ pub(crate) struct Local {
     /// When the batch of polls at hand began, after how many the task had to wait or had ended, and how many there were.
     batch: Cell<(u64, u32, u32)>,
     pub(crate) budgets: Budgets,
+    crowding: RefCell<Crowding>,
+    schedstat: OnceCell<Option<Schedstat>>,
 }
 
 thread_local! {
@@ -416,6 +433,7 @@ impl Local {
             clock: OnceLock::new(),
             slice_was_changed: AtomicBool::new(false),
             pinned: AtomicU32::new(0),
+            is_unpinned: AtomicBool::new(false),
             counters: Counters::default(),
         });
         // The slot is empty: this is the first write.
@@ -442,6 +460,8 @@ impl Local {
             tick: Cell::new(0),
             batch: Cell::new((0, 0, 0)),
             budgets: Budgets::default(),
+            crowding: RefCell::new(Crowding::new()),
+            schedstat: OnceCell::new(),
             remote,
             shared,
         });
@@ -646,6 +666,12 @@ impl Local {
     /// Whether the thread holds a processor, or could get one; pins it to that processor's core.
     pub(crate) fn take_up_processor(&self) -> bool {
         let seat = self.seat();
+        if self.shared.processors.has_surplus() && self.shared.processors.hand_in(seat) {
+            // Hand in 2.
+            self.flush_tasks();
+            self.shared.cover();
+            return false;
+        }
         let Some(p) = seat.processor().or_else(|| {
             self.shared.processors.acquire(seat);
             seat.processor()
@@ -653,13 +679,48 @@ impl Local {
             return false;
         };
         if self.remote.note_pin(p) {
-            if let Some(mask) = self.shared.config.pins.get(p as usize) {
+            if let Some(mask) = self.shared.config.pins.get(p as usize)
+                && !self.crowding.borrow().is_let_go()
+            {
                 // The masks were tried when the runtime was built; if the set of CPUs has changed since, the
                 // thread runs where it may.
                 let _ = mask.apply();
             }
         }
         true
+    }
+
+    /// Looks, now and then, whether this thread's core is crowded: a thread that has work anyway, and is pinned.
+    pub(crate) fn look_around(&self, now: u64) {
+        if !self.shared.config.pins.is_empty()
+            && let Some(p) = self.remote.pinned()
+            && self.crowding.borrow().is_due(now)
+        {
+            self.look_at_core(now, p);
+        }
+    }
+
+    #[cold]
+    fn look_at_core(&self, now: u64, p: ProcessorId) {
+        let mut crowding = self.crowding.borrow_mut();
+        let stat = self.schedstat.get_or_init(Schedstat::of_this_thread).as_ref();
+        let Some(times) = stat.and_then(Schedstat::read) else {
+            return crowding.look_no_more();
+        };
+        let config = &self.shared.config;
+        // A refusal leaves the mask as it is: slower, nothing lost.
+        match crowding.look(now, times) {
+            Binding::Stay => return,
+            Binding::LetGo => {
+                let _ = config.free.as_ref().map(Affinity::apply);
+                self.counters().unpins.add(1);
+            }
+            Binding::Bind => {
+                let _ = config.pins.get(p as usize).map(Affinity::apply);
+            }
+        }
+        // Relaxed: for metrics.
+        self.remote.is_unpinned.store(crowding.is_let_go(), Relaxed);
     }
 
     /// Sets the thread's scheduling slice, if that changes it.

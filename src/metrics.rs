@@ -2,6 +2,7 @@
 
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
 
 /// A counter that only one thread writes.
 #[derive(Debug, Default)]
@@ -59,10 +60,17 @@ macro_rules! counters {
         #[derive(Clone, Debug, Default, PartialEq, Eq)]
         #[non_exhaustive]
         pub struct Metrics {
-            /// Processors: how many threads may start new work at a time.
+            /// Processors: how many threads may start new work at a time, at most.
             pub workers: usize,
-            /// Processors nobody runs on now.
+            /// Processors that are not withheld: fewer than [`workers`](Self::workers) while the process is given less CPU
+            /// than these could use ([`Builder::follow_cpu_limits`](crate::Builder::follow_cpu_limits)). One that is to be
+            /// withheld counts until its thread has ended what it runs.
+            pub active_workers: usize,
+            /// Active processors nobody runs on now.
             pub idle_workers: usize,
+            /// Threads of pinned workers that may run on any CPU for now, since a neighbour has kept them waiting for their
+            /// own ([`Pinning`](crate::Pinning)).
+            pub unpinned_threads: usize,
             /// Threads of the scheduler, waiting ones and the duty thread included; without the blocking pool.
             pub threads: usize,
             /// Threads of the pool for blocking closures.
@@ -88,6 +96,12 @@ macro_rules! counters {
             /// Times such tasks kept the thread that drives tokio for longer than a heartbeat in one go: by a long
             /// poll, or by many short ones in a row. All timers and sockets waited.
             pub foreign_long_polls: u64,
+            /// Periods (of 100 ms, as a rule) in which the kernel stopped threads of the process's own control group, since
+            /// the group had spent its CPU quota: as the kernel counts them, from when the group was made and whoever was
+            /// in it. 0 where there is no such group. Limits of groups above it are counted there, and not here.
+            pub throttled_periods: u64,
+            /// How long it stopped them then, in all: summed over CPUs. Resolution: 1 µs.
+            pub throttled_time: Duration,
             $($(#[$doc])* pub $name: u64,)*
         }
     };
@@ -118,6 +132,8 @@ counters! {
     duty_wakeups,
     /// Times a long poll was found by a beat or by the watchdog, and others took over the driver.
     long_polls,
+    /// Times a pinned worker was let go from its CPU, since a neighbour kept it waiting.
+    unpins,
     /// Ticks of the watchdog.
     watchdog_ticks,
 }

@@ -1,5 +1,5 @@
-//! Loom models of the protocols: Beat's own parker, ticket, processors, numbers, addressed closures, duty, driver's token,
-//! roll and ticking, with a small queue in place of the deques. Run by `cargo loom` (see `docs/testing.md`).
+//! Loom models of the protocols: Beat's own parker, ticket, processors (also withheld), numbers, addressed closures, duty,
+//! driver's token, roll and ticking, with a small queue in place of the deques. Run by `cargo loom` (see `docs/testing.md`).
 //!
 //! Each model is the smallest program in which the protocol can fail, and loom runs it in every order of its
 //! atomic steps (up to a bound on preemptions). A wake-up that is lost shows as a deadlock.
@@ -11,6 +11,7 @@ mod end;
 mod numbers;
 mod rest;
 mod ticking;
+mod withhold;
 
 use std::ptr;
 use std::time::Duration;
@@ -23,7 +24,7 @@ use loom::thread;
 use crate::driver::{self, DriverSlot};
 use crate::jobs::{End, Jobs, Offer, Offers, Order};
 use crate::parker::{Parker, Unpark};
-use crate::processors::{Census, ProcessorId, Processors, Rested, Seat, Sleeper, Wake};
+use crate::processors::{Census, ProcessorId, Processors, Rested, Seat, Sleeper, Wake, fence};
 use crate::roll::Roll;
 use crate::sync::{Arc, Condvar, Mutex};
 use crate::ticket::{JobHeader, Ticket};
@@ -432,7 +433,10 @@ impl World {
     /// The loop of a worker. Whoever does the last piece of work closes the runtime, so that all end.
     fn work(world: &Arc<Self>, seat: &Arc<Seat>, mut searching: bool) {
         while !world.roll.is_closed() {
-            if world.queue.pop() {
+            // As `Local::take_up_processor`. There is no driver here to cover.
+            let hands_in = world.processors.has_surplus() && world.processors.hand_in(seat);
+            let holds = || seat.processor().is_some() || world.processors.acquire(seat);
+            if !hands_in && holds() && world.queue.pop() {
                 if searching {
                     world.processors.stop_searching(|| {
                         if !world.queue.is_empty() {
@@ -443,7 +447,7 @@ impl World {
                 searching = false;
                 world.run();
             } else {
-                searching = world.rest(seat, searching) == Rested::Searching;
+                searching = Self::rest(world, seat, searching) == Rested::Searching;
             }
         }
     }
@@ -473,8 +477,8 @@ impl World {
         }
     }
 
-    fn rest(&self, seat: &Arc<Seat>, searching: bool) -> Rested {
-        self.processors.rest(seat, searching, usize::MAX, &AtRest { world: self, seat })
+    fn rest(world: &Arc<Self>, seat: &Arc<Seat>, searching: bool) -> Rested {
+        world.processors.rest(seat, searching, usize::MAX, &AtRest { world, seat })
     }
 
     /// As `lifecycle::shut_down` does it.
@@ -498,7 +502,7 @@ impl World {
 }
 
 struct AtRest<'a> {
-    world: &'a World,
+    world: &'a Arc<World>,
     seat: &'a Arc<Seat>,
 }
 
@@ -515,7 +519,12 @@ impl Sleeper for AtRest<'_> {
         self.seat.parker.park();
     }
 
-    fn stay_down(&self) {}
+    fn stay_down(&self) {
+        fence();
+        if self.has_work() {
+            World::wake_if_unattended(self.world, self.world.processors.census());
+        }
+    }
 }
 
 #[test]
@@ -559,7 +568,7 @@ fn a_waiting_thread_hands_its_processor_to_whoever_runs_what_it_waits_for() {
             move || {
                 // A spare thread: it sleeps without a processor until it is given one.
                 let seat = Arc::new(Seat::new());
-                let rested = world.rest(&seat, false);
+                let rested = World::rest(&world, &seat, false);
                 World::work(&world, &seat, rested == Rested::Searching);
             }
         });

@@ -4,7 +4,7 @@
 //! thread holds at most one, written on its [`Seat`]. The right shares out CPU and never memory: a thread that
 //! has lost its processor a moment ago may finish what it is doing, so a stale look at a seat is harmless.
 //!
-//! A processor is in one of three states, and its holder moves it between them:
+//! A processor that is not withheld is in one of three states, and its holder moves it between them:
 //!
 //! ```text
 //!                 sleep, release                begin_computing
@@ -68,6 +68,32 @@
 //! Rejected: the number last held (a joiner that goes on without a processor would share the slot of the thread that
 //! took its place), and numbers of threads (there are more threads than processors).
 //!
+//! # Withholding
+//!
+//! The kernel may take CPUs from the process, or CPU time, and give them back later. As many processors as there is
+//! no room for are *withheld*: nobody runs on them, and for the census they are not there.
+//!
+//! *Limit* (`limit_to`, by whoever has looked at what the process is given; at least one):
+//! 1. down: idle processors are withheld, first those that nobody in the driver guards, until enough are. What is
+//!    lacking then is the *surplus*, and every processor that is not withheld is held, or on its way to a thread;
+//! 2. up: withheld processors become idle, and the caller looks for work that waits, as in Hand-over 2.
+//!
+//! *Hand in* (a thread with a processor, while there is a surplus):
+//! 1. at its loop (`hand_in`), when it goes to sleep (Sleep 1) or waits (Hand-over 1) its processor is withheld
+//!    instead of becoming idle;
+//! 2. what it has queued goes to where others look; fence; if nobody serves any more, it covers the driver and the
+//!    injector; 3. it sleeps, or waits, as a thread without a processor.
+//!
+//! *While there is a surplus, nobody is idle* (1 of either; whatever becomes idle comes by `let_go`). So a thread that
+//! hands in leaves others behind it that hold processors: as many as the limit says, and that is one or more. They come
+//! to their loops, where they look into every queue, or sleep, and look again. **No work is lost**: queues belong to
+//! threads, which stay, and can be stolen from; who relied on the thread that hands in, since it served, finds the
+//! others, and if all of these compute, Hand in 2 sends for the duty thread; who relied on it as one that searches is seen
+//! to by what a thread without a processor does before it sleeps (`stay_down`).
+//!
+//! A closure addressed to a withheld processor is run on it all the same: an idle one is withheld in its place (`wake_on`),
+//! or its holder exchanges it at the loop (`exchange`).
+//!
 //! # Rejected
 //!
 //! One atomic word per transition without a lock (the pair "seat and census" has to change as one,
@@ -78,7 +104,7 @@
 use crate::parker::Parker;
 use crate::rest::Rest;
 use crate::sync::atomic::Ordering::{Relaxed, SeqCst};
-use crate::sync::atomic::{AtomicU32, AtomicU64};
+use crate::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
 use crate::sync::{Arc, Mutex};
 
 /// A processor's number: from 0 up to the number of workers.
@@ -164,6 +190,7 @@ impl Seat {
 /// How many processors are idle, computing, and how many threads search: one consistent look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Census {
+    /// Processors that are not withheld.
     pub(crate) total: u32,
     pub(crate) idle: u32,
     pub(crate) computing: u32,
@@ -180,6 +207,7 @@ impl Census {
 const IDLE: u64 = 1;
 const COMPUTE: u64 = 1 << 16;
 const SEARCH: u64 = 1 << 32;
+const WITHHOLD: u64 = 1 << 48;
 
 /// What a waker still has to do.
 #[must_use = "the processor has been taken from the idle list for somebody"]
@@ -242,6 +270,9 @@ struct Lists {
     idle: Vec<ProcessorId>,
     /// Newest last.
     sleepers: Vec<Asleep>,
+    withheld: Vec<ProcessorId>,
+    /// How many processors are still to be withheld.
+    surplus: u32,
 }
 
 /// The processors of one runtime. See the [module](self).
@@ -251,6 +282,8 @@ pub(crate) struct Processors {
     /// Read and written relaxed: it protects no memory, writers but for searchers are ordered by the lock, and where
     /// it must be ordered with the queues the fences of Submit and Sleep do it. All other looks are for policy.
     census: AtomicU64,
+    /// Whether there is a surplus: a copy for those who come by. Relaxed: they look again under the lock.
+    has_surplus: AtomicBool,
     lists: Mutex<Lists>,
 }
 
@@ -261,6 +294,7 @@ impl Processors {
             total,
             // As after a `Wake::Spawn` for each.
             census: AtomicU64::new(SEARCH * u64::from(total)),
+            has_surplus: AtomicBool::new(false),
             lists: Mutex::new(Lists::default()),
         }
     }
@@ -269,7 +303,7 @@ impl Processors {
         // Relaxed: see `Processors::census`.
         let word = self.census.load(Relaxed);
         Census {
-            total: self.total,
+            total: self.total - (word >> 48) as u32,
             idle: (word & 0xffff) as u32,
             computing: (word >> 16 & 0xffff) as u32,
             searching: (word >> 32 & 0xffff) as u32,
@@ -278,7 +312,8 @@ impl Processors {
 
     /// Begins to search, unless half of the processors' threads do already.
     pub(crate) fn start_searching(&self) -> bool {
-        if self.census().searching * 2 >= self.total.max(2) {
+        let census = self.census();
+        if census.searching * 2 >= census.total.max(2) {
             return false;
         }
         self.census.fetch_add(SEARCH, Relaxed);
@@ -311,15 +346,14 @@ impl Processors {
         most: usize,
         sleeper: &impl Sleeper,
     ) -> Rested {
-        let with_processor = seat.processor().is_some();
         // Sleep 1.
-        let Some(census) = self.sleep(seat, searching, most) else {
+        let Some((census, mut with_processor)) = self.sleep(seat, searching, most) else {
             return Rested::Spare;
         };
         if !with_processor {
             sleeper.stay_down();
         }
-        // Sleep 2 and 3. A thread that came without a processor has nothing to run work on.
+        // Sleep 2 and 3. A thread without a processor has nothing to run work on.
         fence();
         let mut stay_up = sleeper.is_closed() || with_processor && sleeper.has_work();
         loop {
@@ -338,39 +372,45 @@ impl Processors {
                 Woken::Without => {
                     sleeper.stay_down();
                     stay_up = false;
+                    // What it would take out of the driver it could not run.
+                    with_processor = false;
                 }
             }
         }
     }
 
-    /// Sleep 1. The thread stands in the list of sleepers until it is woken. Returns the census after it, or
-    /// `None`, with nothing changed, if `most` threads sleep already.
-    fn sleep(&self, seat: &Arc<Seat>, searching: bool, most: usize) -> Option<Census> {
+    /// Sleep 1. The thread stands in the list of sleepers until it is woken. Returns the census after it and whether it
+    /// leaves a processor idle, or `None`, with nothing changed, if `most` threads sleep already.
+    fn sleep(&self, seat: &Arc<Seat>, searching: bool, most: usize) -> Option<(Census, bool)> {
         let mut lists = self.lists.lock();
         if lists.sleepers.len() >= most {
             return None;
         }
         let mut change = if searching { 0u64.wrapping_sub(SEARCH) } else { 0 };
+        let mut becomes_idle = false;
         if let Some(p) = seat.processor() {
             if seat.is_computing() {
                 // The watchdog found the thread's last item long just when it ended.
                 change = change.wrapping_sub(COMPUTE);
             }
-            lists.idle.push(p);
-            change = change.wrapping_add(IDLE);
+            let left = self.let_go(&mut lists, p);
+            becomes_idle = left == IDLE;
+            change = change.wrapping_add(left);
         }
         seat.set(None, false);
         lists.sleepers.push(Asleep { seat: Arc::clone(seat), in_driver: false });
         self.census.fetch_add(change, Relaxed);
-        Some(self.census())
+        Some((self.census(), becomes_idle))
     }
 
     /// The sleeper will park in the driver, and its processor is kept for it. If it has been woken meanwhile there is,
     /// or will be, a token with its parker.
     pub(crate) fn guard_driver(&self, seat: &Arc<Seat>) {
         let mut lists = self.lists.lock();
+        // Not if it has been withheld meanwhile.
+        let is_idle = lists.idle.contains(&seat.home());
         if let Some(sleeper) = lists.sleepers.iter_mut().find(|s| Arc::ptr_eq(&s.seat, seat)) {
-            sleeper.in_driver = true;
+            sleeper.in_driver = is_idle;
         }
     }
 
@@ -427,9 +467,14 @@ impl Processors {
         Some(self.give(&mut lists, place, index))
     }
 
-    /// The same for processor `p`; `None` if it is not idle.
+    /// The same for processor `p`; `None` if it is not idle. If it is withheld, an idle one is in its place.
     pub(crate) fn wake_on(&self, p: ProcessorId) -> Option<Wake> {
         let mut lists = self.lists.lock();
+        if let Some(place) = lists.withheld.iter().position(|&q| q == p) {
+            let index = lists.least_needed()?;
+            let Lists { idle, withheld, .. } = &mut *lists;
+            std::mem::swap(&mut idle[index], &mut withheld[place]);
+        }
         let index = lists.idle.iter().position(|&q| q == p)?;
         // Its own thread, or the one in the driver that guards it, or anybody.
         let own = lists.sleepers.iter().rposition(|s| s.seat.home() == p);
@@ -452,11 +497,11 @@ impl Processors {
         }
     }
 
-    /// A [`Wake::Spawn`] that could not be carried out: the processor is idle again.
+    /// A [`Wake::Spawn`] that could not be carried out: nobody has the processor.
     pub(crate) fn undo_spawn(&self, p: ProcessorId) {
         let mut lists = self.lists.lock();
-        lists.idle.push(p);
-        self.census.fetch_add(IDLE.wrapping_sub(SEARCH), Relaxed);
+        let change = self.let_go(&mut lists, p).wrapping_sub(SEARCH);
+        self.census.fetch_add(change, Relaxed);
     }
 
     /// A new thread sits down with the processor it was started for, searching.
@@ -468,25 +513,25 @@ impl Processors {
     /// Hand-over 1, by the thread itself or, if it sleeps in the kernel, by the watchdog. `false` if it holds no
     /// processor.
     pub(crate) fn release(&self, seat: &Seat) -> bool {
-        self.release_if(seat, |_| true)
+        self.release_if(seat, |_, _| true)
     }
 
-    fn release_if(&self, seat: &Seat, may: impl FnOnce(&Seat) -> bool) -> bool {
+    fn release_if(&self, seat: &Seat, may: impl FnOnce(&Seat, &Lists) -> bool) -> bool {
         let mut lists = self.lists.lock();
-        let Some(p) = seat.processor().filter(|_| may(seat)) else {
+        let Some(p) = seat.processor().filter(|_| may(seat, &lists)) else {
             return false;
         };
         let computing = seat.is_computing();
         seat.set(None, computing);
-        lists.idle.push(p);
-        let change = if computing { IDLE.wrapping_sub(COMPUTE) } else { IDLE };
+        let left = self.let_go(&mut lists, p);
+        let change = if computing { left.wrapping_sub(COMPUTE) } else { left };
         self.census.fetch_add(change, Relaxed);
         true
     }
 
     /// Hand-over 1 by the watchdog. `false` also if the thread has been told its number.
     pub(crate) fn take_away(&self, seat: &Seat) -> bool {
-        self.release_if(seat, |seat| seat.number().is_none())
+        self.release_if(seat, |seat, _| seat.number().is_none())
     }
 
     /// Hand-over 4: takes an idle processor, its last one if it can be had, and says whether there was one.
@@ -506,6 +551,78 @@ impl Processors {
         seat.set(Some(p), computing);
         let change = if computing { COMPUTE.wrapping_sub(IDLE) } else { 0u64.wrapping_sub(IDLE) };
         self.census.fetch_add(change, Relaxed);
+        true
+    }
+
+    /// The processor `p` is nobody's any more: idle, or withheld if there is a surplus. Returns the change of the census.
+    fn let_go(&self, lists: &mut Lists, p: ProcessorId) -> u64 {
+        if lists.surplus == 0 {
+            lists.idle.push(p);
+            return IDLE;
+        }
+        self.set_surplus(lists, lists.surplus - 1);
+        lists.withheld.push(p);
+        WITHHOLD
+    }
+
+    fn set_surplus(&self, lists: &mut Lists, surplus: u32) {
+        lists.surplus = surplus;
+        self.has_surplus.store(surplus > 0, Relaxed);
+    }
+
+    /// Limit: as many processors as `limit` says are not withheld, or, while there is a surplus, not yet. Returns whether
+    /// some have become idle, and the caller looks for work that waits.
+    pub(crate) fn limit_to(&self, limit: u32) -> bool {
+        let mut lists = self.lists.lock();
+        let goal = self.total - limit.clamp(1, self.total);
+        let mut change = 0u64;
+        // 1.
+        while (lists.withheld.len() as u32) < goal
+            && let Some(index) = lists.least_needed()
+        {
+            let p = lists.idle.remove(index);
+            lists.withheld.push(p);
+            change = change.wrapping_add(WITHHOLD.wrapping_sub(IDLE));
+        }
+        // 2.
+        let mut any = false;
+        while lists.withheld.len() as u32 > goal
+            && let Some(p) = lists.withheld.pop()
+        {
+            lists.idle.push(p);
+            change = change.wrapping_add(IDLE.wrapping_sub(WITHHOLD));
+            any = true;
+        }
+        let surplus = goal - lists.withheld.len() as u32;
+        self.set_surplus(&mut lists, surplus);
+        self.census.fetch_add(change, Relaxed);
+        any
+    }
+
+    /// Whether threads that come by are to hand their processors in, as far as the caller knows.
+    pub(crate) fn has_surplus(&self) -> bool {
+        self.has_surplus.load(Relaxed)
+    }
+
+    /// Hand in 1, at the loop. `false` if the thread holds no processor, or may keep it.
+    pub(crate) fn hand_in(&self, seat: &Seat) -> bool {
+        self.release_if(seat, |_, lists| lists.surplus > 0)
+    }
+
+    /// The thread's processor is withheld in the place of one that `wanted` says yes to; whether there is one.
+    pub(crate) fn exchange(&self, seat: &Seat, wanted: impl Fn(ProcessorId) -> bool) -> bool {
+        // Relaxed: what is addressed to a processor while it is being withheld, whoever withholds it sees.
+        if self.census.load(Relaxed) < WITHHOLD {
+            return false;
+        }
+        let mut lists = self.lists.lock();
+        let Some(p) = seat.processor() else { return false };
+        let Some(place) = lists.withheld.iter().position(|&p| wanted(p)) else {
+            return false;
+        };
+        let computing = seat.is_computing();
+        seat.set(Some(lists.withheld[place]), computing);
+        lists.withheld[place] = p;
         true
     }
 
@@ -598,6 +715,18 @@ impl Lists {
         let free = |&index: &usize| !self.is_guarded(self.idle[index]);
         let own = self.idle.iter().position(|&p| p == home).filter(free);
         own.or_else(|| (0..self.idle.len()).rev().find(free))
+    }
+
+    /// An idle processor that can best be spared. Whoever guards it in the driver guards nothing from then on, and is
+    /// woken like any other.
+    fn least_needed(&mut self) -> Option<usize> {
+        let free = (0..self.idle.len()).rev().find(|&index| !self.is_guarded(self.idle[index]));
+        let index = free.or(self.idle.len().checked_sub(1))?;
+        let p = self.idle[index];
+        for sleeper in self.sleepers.iter_mut().filter(|s| s.seat.home() == p) {
+            sleeper.in_driver = false;
+        }
+        Some(index)
     }
 
     /// Whom to wake, on what (places in `sleepers` and `idle`): the newest sleeper beside its own processor;

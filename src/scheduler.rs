@@ -36,6 +36,7 @@ use crossbeam_deque::Injector;
 
 use crate::addressed::Addressed;
 use crate::admission::Admission;
+use crate::allotment::{self, Allotment};
 use crate::blocking::Pool;
 use crate::driver::{Cover, DriverSlot};
 use crate::duty::{self, Duty};
@@ -46,7 +47,7 @@ use crate::long_polls::LongPolls;
 use crate::metrics::{Counters, Metrics};
 use crate::os::{self, Affinity};
 use crate::pressure::PressureConfig;
-use crate::processors::{Census, ProcessorId, Processors, Seat, Wake};
+use crate::processors::{Census, ProcessorId, Processors, Seat, Wake, fence};
 use crate::rest::Rest;
 use crate::runtime::{Hook, PoolSettings};
 use crate::scope::OpenScope;
@@ -100,11 +101,15 @@ pub(crate) struct Config {
     pub(crate) fills_machine: bool,
     /// One mask per processor; empty if workers are not pinned.
     pub(crate) pins: Vec<Affinity>,
+    /// The mask of a pinned worker that is let go.
+    pub(crate) free: Option<Affinity>,
     /// The mask of threads that are not pinned.
     pub(crate) unpinned: Option<Affinity>,
     pub(crate) hooks: Hooks,
     pub(crate) pressure: PressureConfig,
     pub(crate) pool: PoolSettings,
+    /// Whether the number of active processors follows what the process is given.
+    pub(crate) follows_limits: bool,
 }
 
 impl Config {
@@ -195,6 +200,7 @@ pub(crate) struct Shared {
     pub(crate) lifecycle: Lifecycle,
     pub(crate) long_polls: LongPolls,
     pub(crate) admission: Arc<Admission>,
+    allotment: Allotment,
     /// The counters of threads that are gone, and of foreign ones.
     pub(crate) retired: Counters,
     /// How many threads wait for a number (see [`processors`](crate::processors#numbers)).
@@ -218,6 +224,7 @@ impl Shared {
         Arc::new_cyclic(|me| Self {
             processors: Processors::new(config.workers),
             addressed: Addressed::new(config.workers),
+            allotment: Allotment::new(config.follows_limits),
             admission: Admission::new(config.pressure.clone(), config.workers as usize),
             config,
             threads: Threads::default(),
@@ -566,6 +573,27 @@ impl Shared {
         }
     }
 
+    /// Looks, now and then, how many processors the process is given, by a thread that has work anyway.
+    pub(crate) fn follow_limits(&self, now: u64) {
+        if self.allotment.is_due(now) {
+            self.look_at_limits(now);
+        }
+    }
+
+    #[cold]
+    fn look_at_limits(&self, now: u64) {
+        let limit = |given| self.processors.limit_to(given);
+        if self.allotment.look(now, &self.config, &self.threads, limit) {
+            // Limit 2. Whoever is woken sends for the next one.
+            fence();
+            self.wake_addressed();
+            if self.work_waits() {
+                self.wake_if_unattended();
+                self.watchdog.ensure(self);
+            }
+        }
+    }
+
     // ----- looking for work -----
 
     pub(crate) fn take_closure(&self) -> Option<Runnable> {
@@ -587,6 +615,15 @@ impl Shared {
     /// Whether anything lies in the queues that all threads share.
     pub(crate) fn has_queued(&self) -> bool {
         !self.injector.is_empty() || !self.closures.is_empty() || !self.offers.is_empty()
+    }
+
+    /// Whether work is queued that a free processor could begin.
+    pub(crate) fn work_waits(&self) -> bool {
+        self.has_queued()
+            || !self.addressed.is_empty()
+            // Relaxed: the watchdog, who asks, is woken after it has changed.
+            || self.numbers_wanted.load(Relaxed) > 0
+            || self.threads.all().iter().any(|t| t.has_tickets())
     }
 
     /// Whether there is anything that an idle worker should run (Sleep 3).
@@ -631,10 +668,15 @@ impl Shared {
         let census = self.processors.census();
         let threads = self.threads.all();
         let foreign = self.driver.get().foreign_tasks();
+        let throttled = allotment::throttled().unwrap_or_default();
         let mut metrics = Metrics {
-            workers: census.total as usize,
+            workers: self.config.workers as usize,
+            active_workers: census.total as usize,
             idle_workers: census.idle as usize,
+            throttled_periods: throttled.periods,
+            throttled_time: throttled.time,
             threads: threads.iter().filter(|t| t.role() != Role::Guest).count(),
+            unpinned_threads: threads.iter().filter(|t| t.is_unpinned()).count(),
             blocking_threads: self.blocking.threads(),
             tasks_queued: self.injector.len() + threads.iter().map(|t| t.tasks_len()).sum::<usize>(),
             closures_queued: self.closures.len(),
@@ -660,6 +702,7 @@ impl Shared {
     ///
     /// The system refused a thread.
     pub(crate) fn start(&self) -> io::Result<()> {
+        self.follow_limits(os::now());
         for processor in self.config.pool.started_here(self.config.workers) {
             worker::start(self, Some(processor))?;
         }

@@ -107,6 +107,8 @@ fn beat_at(latent: Owner<'_>, publish: bool) {
         local.counters().long_polls.add(1);
         begin_computing(local);
     }
+    shared.follow_limits(now);
+    local.look_around(now);
     if beat != Beat::Nothing {
         shared.begin_taking_core(local);
         if !offered || matches!(beat, Beat::Spread | Beat::Publish) {
@@ -281,6 +283,10 @@ pub(crate) fn hand_over(local: &Local) {
     local.counters().hand_overs.add(1);
     let census = shared.processors.published();
     shared.wake_addressed();
+    if census.idle == 0 {
+        // Hand in 2, if it is not that somebody has taken the processor already.
+        shared.cover();
+    }
     let uncovered = census.serving() == 0 && !shared.driver.is_covered();
     let work = queued || uncovered || shared.has_work(local);
     if work {

@@ -24,7 +24,6 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 use std::thread::{self, Thread};
 use std::time::Duration;
 
@@ -135,10 +134,11 @@ impl Ticker {
                 shared.driver.get().nudge();
             }
             shared.retired.watchdog_ticks.add_shared(1);
+            shared.follow_limits(os::now());
             let busy = self.look(shared);
             // As a rule somebody is on the way already. If a thread was refused, nobody is.
             shared.cover();
-            let waits = work_waits(shared);
+            let waits = shared.work_waits();
             if waits {
                 shared.wake_addressed();
                 shared.wake_if_unattended();
@@ -241,7 +241,7 @@ fn found_stuck(shared: &Shared, remote: &Arc<Remote>, still: bool) {
         pass_tasks_on(shared, remote);
         shared.notify_injected();
     }
-    if shared.processors.census().idle > 0 || !work_waits(shared) {
+    if shared.processors.census().idle > 0 || !shared.work_waits() {
         return;
     }
     let asleep = still && remote.clock().is_some_and(os::ThreadClock::is_asleep);
@@ -266,15 +266,7 @@ fn pass_tasks_on(shared: &Shared, remote: &Remote) {
     }
 }
 
-/// Whether work is queued that a free processor could begin.
-fn work_waits(shared: &Shared) -> bool {
-    shared.has_queued()
-        || !shared.addressed.is_empty()
-        || shared.numbers_wanted.load(Relaxed) > 0
-        || shared.threads.all().iter().any(|t| t.has_tickets())
-}
-
 /// Whether there is something to guard: see the [module](self).
 fn needs_guard(shared: &Shared) -> bool {
-    !shared.driver.is_covered() || work_waits(shared) || shared.threads.all().iter().any(|t| t.has_tasks())
+    !shared.driver.is_covered() || shared.work_waits() || shared.threads.all().iter().any(|t| t.has_tasks())
 }

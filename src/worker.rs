@@ -256,6 +256,7 @@ impl<'a> Worker<'a> {
         let now = os::now();
         self.local.end_batch(now);
         self.local.start_batch(now);
+        self.look_around(now);
         if self.shared.turn_is_due(now) {
             self.take_turn();
             self.local.start_batch(os::now());
@@ -307,7 +308,12 @@ impl<'a> Worker<'a> {
 
     /// Point 6.
     fn take_addressed(&self) -> Option<Runnable> {
-        self.shared.addressed_to(self.local.seat())
+        let (shared, seat) = (self.shared, self.local.seat());
+        shared.addressed_to(seat).or_else(|| {
+            let is_exchanged = !shared.addressed.is_empty()
+                && shared.processors.exchange(seat, |p| shared.addressed.waits_for(p));
+            is_exchanged.then(|| shared.addressed_to(seat)).flatten()
+        })
     }
 
     fn steal_half(&self) -> Option<Claim> {
@@ -396,7 +402,7 @@ impl<'a> Worker<'a> {
             Work::Closure(closure) => {
                 self.local.counters().closures.add(1);
                 budget::without(|| self.run_item(closure));
-                self.local.start_batch(os::now());
+                self.start_batch();
             }
             Work::Half(claim) => {
                 // Outside of what is caught: a claim that is dropped on the way is waited for without end.
@@ -404,7 +410,7 @@ impl<'a> Worker<'a> {
                 let place = stolen_place(claim.context().cast());
                 budget::without(|| self.run_user_code(place, || user_code::run_half(self.local, claim)));
                 drop(computing);
-                self.local.start_batch(os::now());
+                self.start_batch();
             }
             Work::Job(job) => {
                 let computing = Computing::begin();
@@ -412,9 +418,22 @@ impl<'a> Worker<'a> {
                 let run = || self.shared.driver.finish_unpark(job.run());
                 budget::without(|| self.run_user_code(place, run));
                 drop(computing);
-                self.local.start_batch(os::now());
+                self.start_batch();
             }
         }
+    }
+
+    /// A longer piece of work has ended.
+    fn start_batch(&self) {
+        let now = os::now();
+        self.local.start_batch(now);
+        self.look_around(now);
+    }
+
+    /// Looks, now and then, at what is given to the process and to this thread.
+    fn look_around(&self, now: u64) {
+        self.shared.follow_limits(now);
+        self.local.look_around(now);
     }
 
     /// Whether it was woken while it ran, and is queued again.
@@ -447,7 +466,9 @@ impl<'a> Worker<'a> {
     /// threads sleep without this one.
     fn rest(&self, searching: Option<Searching>) -> Rested {
         let (local, shared) = (self.local, self.shared);
-        local.end_batch(os::now());
+        let now = os::now();
+        local.end_batch(now);
+        shared.follow_limits(now);
         local.set_slice(Slice::Short);
         let most = shared.config.workers as usize + SPARE_THREADS;
         let rested = shared.processors.rest(local.seat(), searching.is_some(), most, self);
@@ -565,11 +586,11 @@ impl processors::Sleeper for Worker<'_> {
     }
 
     fn stay_down(&self) {
-        if self.local.flush_tasks() {
-            self.shared.notify_injected();
-        }
-        // As Sleep 2: whoever relied on this thread has seen it before the change that took it out of the census.
+        self.local.flush_tasks();
+        // As Sleep 2: whoever relied on this thread has seen it before the change that took it out of the census. And Hand
+        // in 2.
         fence();
+        self.shared.cover();
         self.shared.wake_addressed();
         if self.shared.has_work(self.local) {
             self.shared.wake_if_unattended();

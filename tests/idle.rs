@@ -54,7 +54,12 @@ fn events(runtime: &beat::Runtime) -> impl FnOnce() {
 fn an_idle_runtime_makes_no_wake_ups() {
     // Whatever else the machine does: above the level none the sampler takes ten seconds to fall asleep.
     let pressure = PressureConfig::new().source(|| Memory(Reading::new(1 << 30, 1 << 20, 0)));
-    let runtime = beat::Runtime::builder().worker_threads(2).pressure(pressure).build().unwrap();
+    let runtime = beat::Runtime::builder()
+        .worker_threads(2)
+        .follow_cpu_limits(true)
+        .pressure(pressure)
+        .build()
+        .unwrap();
     runtime.block_on(async {
         let closures: Vec<_> = (0..8).map(|_| beat::spawn_blocking_parallel(|| fib(20))).collect();
         let tasks: Vec<_> = (0..1000).map(|_| beat::spawn(beat::yield_now())).collect();

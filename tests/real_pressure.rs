@@ -11,14 +11,14 @@ mod common;
 mod group;
 
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Lines, Read, Seek, Write};
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::io::{self, Read, Seek};
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use beat::Runtime;
 use beat::pressure::{Level, Policy, PressureConfig};
+use common::role::{self, Role, orders, say};
 use common::within;
 use group::Group;
 
@@ -27,17 +27,16 @@ const MIB: u64 = 1 << 20;
 const TIGHT: u64 = 32 * MIB;
 const READ: u64 = 160 * MIB;
 const PLENTY: u64 = 512 * MIB;
-/// Says to the started test who it is.
-const ROLE: &str = "BEAT_TEST_ROLE";
 /// Longer than the sampler looks on, at any level.
 const ASLEEP: Duration = Duration::from_secs(12);
+const TEST: &str = "stalls_raise_the_level_of_their_group_alone";
 const PATIENCE: Duration = Duration::from_secs(120);
 
 #[test]
 fn stalls_raise_the_level_of_their_group_alone() {
-    match std::env::var(ROLE).as_deref() {
-        Ok("reader") => return read_again_and_again(),
-        Ok("neighbour") => return admit_on_request(),
+    match role::role().as_deref() {
+        Some("reader") => return read_again_and_again(),
+        Some("neighbour") => return admit_on_request(),
         _ => {}
     }
     let (tight, wide) = match (Group::new(TIGHT), Group::new(PLENTY)) {
@@ -48,8 +47,9 @@ fn stalls_raise_the_level_of_their_group_alone() {
         return eprintln!("skipped: this kernel counts no stalls by control group");
     }
     within(PATIENCE, || {
-        let mut reader = Role::start("reader", &tight);
-        let mut neighbour = Role::start("neighbour", &wide);
+        let start = |role, group: &Group| Role::start(role, TEST, &group.enter());
+        let mut reader = start("reader", &tight);
+        let mut neighbour = start("neighbour", &wide);
         // Loading the program may have stalled.
         while reader.ask("level") != "None" {}
         reader.tell("read");
@@ -66,7 +66,7 @@ fn stalls_raise_the_level_of_their_group_alone() {
 /// The kernel wakes a sampler that has fallen asleep, for nobody asks for the level here.
 #[test]
 fn stalls_wake_a_sampler_that_sleeps() {
-    if let Ok("sleeper") = std::env::var(ROLE).as_deref() {
+    if let Some("sleeper") = role::role().as_deref() {
         return read_while_the_sampler_sleeps();
     }
     let tight = match Group::new(TIGHT) {
@@ -77,72 +77,9 @@ fn stalls_wake_a_sampler_that_sleeps() {
         return eprintln!("skipped: this kernel grants no trigger on a control group's stalls");
     }
     within(PATIENCE, || {
-        let mut sleeper = Role::start_as("stalls_wake_a_sampler_that_sleeps", "sleeper", &tight);
+        let mut sleeper = Role::start("sleeper", "stalls_wake_a_sampler_that_sleeps", &tight.enter());
         assert_eq!(sleeper.ask("read"), "told of a higher level");
     });
-}
-
-/// This program, in a group.
-struct Role {
-    child: Child,
-    to: ChildStdin,
-    from: Lines<BufReader<ChildStdout>>,
-}
-
-impl Role {
-    fn start(role: &str, group: &Group) -> Self {
-        Self::start_as("stalls_raise_the_level_of_their_group_alone", role, group)
-    }
-
-    fn start_as(test: &str, role: &str, group: &Group) -> Self {
-        let program = std::env::current_exe().unwrap();
-        let script = format!("{} exec \"$0\" --exact --nocapture \"$1\"", group.enter());
-        let mut child = Command::new("sh")
-            .args(["-c", &script, program.to_str().unwrap(), test])
-            .env(ROLE, role)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let to = child.stdin.take().unwrap();
-        let from = BufReader::new(child.stdout.take().unwrap()).lines();
-        Self { child, to, from }
-    }
-
-    fn tell(&mut self, what: &str) {
-        writeln!(self.to, "{what}").unwrap();
-    }
-
-    /// The next line that is ours, and not the test harness's.
-    fn answer(&mut self) -> String {
-        let line = self
-            .from
-            .by_ref()
-            .map(Result::unwrap)
-            .find_map(|line| line.strip_prefix("> ").map(str::to_owned));
-        line.expect("it lives")
-    }
-
-    fn ask(&mut self, what: &str) -> String {
-        self.tell(what);
-        self.answer()
-    }
-}
-
-impl Drop for Role {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-fn say(line: impl std::fmt::Display) {
-    println!("\n> {line}");
-    io::stdout().flush().unwrap();
-}
-
-fn orders() -> impl Iterator<Item = String> {
-    io::stdin().lines().map(Result::unwrap)
 }
 
 /// What stalls say, and nothing else.

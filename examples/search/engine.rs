@@ -236,7 +236,14 @@ fn beat_readings() -> Vec<Reading> {
     let now = beat::Handle::current().metrics();
     vec![
         Reading::new("workers", Gauge, now.workers, "Processors"),
+        Reading::new("active_workers", Gauge, now.active_workers, "Processors that may run now"),
         Reading::new("idle_workers", Gauge, now.idle_workers, "Processors without work"),
+        Reading::new(
+            "throttled_periods",
+            Counter,
+            now.throttled_periods,
+            "Periods in which the kernel stopped the group for its quota",
+        ),
         Reading::new("threads", Gauge, now.threads, "Threads that exist"),
         Reading::new("parks", Counter, now.parks, "Times a thread went to sleep"),
         Reading::new("polls", Counter, now.polls, "Polls of tasks"),

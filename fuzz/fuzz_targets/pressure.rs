@@ -1,10 +1,10 @@
-//! The kernel's texts about memory, as no kernel writes them: `cargo +nightly fuzz run pressure`.
+//! The kernel's texts about control groups, as no kernel writes them: `cargo +nightly fuzz run pressure`.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
 use procfs::FromRead;
 
-#[path = "../../src/pressure/parse.rs"]
+#[path = "../../src/os/parse.rs"]
 mod parse;
 
 fuzz_target!(|text: &str| {
@@ -14,11 +14,14 @@ fuzz_target!(|text: &str| {
     for key in ["inactive_file", "total_inactive_file", "MemAvailable", ""] {
         let _ = parse::keyed(text, key);
     }
+    for quota in [parse::cpu_max(text), parse::cfs_quota(text, "100000"), parse::cfs_quota("100000", text)] {
+        assert!(quota.flatten().is_none_or(|quota| quota > 0.0 && quota.is_finite()));
+    }
     let membership = parse::membership(text);
     let mounts = parse::mounts(text);
     // A group and a mount from the same text, and the text itself as both.
-    let groups = [membership.v1_memory.as_deref(), membership.v2.as_deref(), Some(text)];
-    let roots = [mounts.v1_memory.as_ref(), mounts.v2.as_ref()].map(|mount| mount.map(|m| m.root.as_str()));
+    let groups = [membership.v1("memory"), membership.v2.as_deref(), Some(text)];
+    let roots = [mounts.v1("memory"), mounts.v2.as_ref()].map(|mount| mount.map(|m| m.root.as_str()));
     for group in groups.into_iter().flatten() {
         for root in roots.into_iter().flatten().chain(["/", text]) {
             let ancestry = parse::ancestry(group, root);

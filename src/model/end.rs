@@ -49,7 +49,7 @@ fn a_spare_thread_without_a_processor_ends_too() {
             let world = Arc::clone(&world);
             move || {
                 let seat = Arc::new(Seat::new());
-                assert_eq!(world.rest(&seat, false), Rested::Closed);
+                assert_eq!(World::rest(&world, &seat, false), Rested::Closed);
                 assert!(world.processors.sleepers().is_empty());
             }
         });

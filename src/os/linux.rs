@@ -7,6 +7,9 @@ use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Once, OnceLock};
 
+use super::RunTimes;
+use super::watched::Watched;
+
 /// A set of CPUs that a thread may run on.
 #[derive(Clone)]
 pub(crate) struct Affinity(libc::cpu_set_t);
@@ -239,6 +242,25 @@ impl ThreadClock {
         };
         // The state is the first field after the name, which is in parentheses and may itself hold some.
         stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with(['S', 'D']))
+    }
+}
+
+/// How long the calling thread has run and waited, by the kernel's account.
+#[derive(Debug)]
+pub(crate) struct Schedstat(Watched);
+
+impl Schedstat {
+    /// `None` if the kernel keeps no account.
+    pub(crate) fn of_this_thread() -> Option<Self> {
+        let stat = Self(Watched::open("/proc/thread-self/schedstat".into()).ok()?);
+        stat.read().is_some().then_some(stat)
+    }
+
+    pub(crate) fn read(&self) -> Option<RunTimes> {
+        let mut buffer = [0; 96];
+        let mut numbers = self.0.read(&mut buffer).ok()?.split_ascii_whitespace().map(str::parse);
+        let (ran, waited) = (numbers.next()?.ok()?, numbers.next()?.ok()?);
+        Some(RunTimes { ran, waited })
     }
 }
 

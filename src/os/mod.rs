@@ -3,19 +3,31 @@
 //! Everything here may be refused. A refusal is reported to the caller, who goes on without.
 
 #[cfg(target_os = "linux")]
+mod cpu_groups;
+#[cfg(target_os = "linux")]
 mod limits;
 #[cfg(target_os = "linux")]
 mod linux;
 #[cfg(target_os = "linux")]
-pub(crate) use linux::{Affinity, Slice, ThreadClock, current_cpu, forks, probe, set_slice, sleep_on_time};
+pub(crate) mod parse;
+#[cfg(target_os = "linux")]
+pub(crate) mod watched;
+#[cfg(target_os = "linux")]
+pub(crate) use cpu_groups::CpuGroups;
+#[cfg(target_os = "linux")]
+pub(crate) use linux::{
+    Affinity, Schedstat, Slice, ThreadClock, current_cpu, forks, probe, set_slice, sleep_on_time,
+};
 
 #[cfg(not(target_os = "linux"))]
 mod other;
 #[cfg(not(target_os = "linux"))]
-pub(crate) use other::{Affinity, Slice, ThreadClock, current_cpu, forks, probe, set_slice, sleep_on_time};
+pub(crate) use other::{
+    Affinity, CpuGroups, Schedstat, Slice, ThreadClock, current_cpu, forks, probe, set_slice, sleep_on_time,
+};
 
 use std::sync::OnceLock;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// How the system shares its CPUs out to a thread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,11 +43,25 @@ pub(crate) enum Policy {
 /// What stands between a process and its CPUs besides its affinity mask, as far as that is known.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Limits {
-    /// The cgroup's CPU quota, in CPUs.
-    pub(crate) quota: Option<f64>,
     pub(crate) policy: Option<Policy>,
     /// Whether the kernel knows scheduling slices.
     pub(crate) has_slices: bool,
+}
+
+/// How long a thread has run, and how long it has waited for a core, so far, in nanoseconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct RunTimes {
+    pub(crate) ran: u64,
+    pub(crate) waited: u64,
+}
+
+/// How the kernel has stopped a control group that had spent its CPU quota.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Throttled {
+    /// Periods in which it did.
+    pub(crate) periods: u64,
+    /// How long, summed over CPUs.
+    pub(crate) time: Duration,
 }
 
 /// Nanoseconds since some moment before the first call: one clock for all threads.

@@ -1,6 +1,7 @@
 //! Systems other than Linux: no pinning, no slices, and nothing known about other threads. Untested.
 
 use std::io;
+use std::path::Path;
 
 /// A set of CPUs that a thread may run on: not known here.
 #[derive(Clone, Debug)]
@@ -75,9 +76,45 @@ impl ThreadClock {
     }
 }
 
+/// No account is kept of what threads wait.
+#[derive(Debug)]
+pub(crate) struct Schedstat;
+
+impl Schedstat {
+    pub(crate) fn of_this_thread() -> Option<Self> {
+        None
+    }
+
+    pub(crate) fn read(&self) -> Option<super::RunTimes> {
+        None
+    }
+}
+
 /// Forks go unnoticed here.
 pub(crate) fn forks() -> u32 {
     0
+}
+
+/// There are no control groups.
+#[derive(Debug)]
+pub(crate) struct CpuGroups;
+
+impl CpuGroups {
+    pub(crate) fn open(_root: &Path) -> Self {
+        Self
+    }
+
+    pub(crate) fn quota(&mut self) -> Option<f64> {
+        None
+    }
+
+    pub(crate) fn cpuset(&mut self) -> Option<&str> {
+        None
+    }
+
+    pub(crate) fn throttled(&mut self) -> Option<super::Throttled> {
+        None
+    }
 }
 
 impl super::Limits {

@@ -13,52 +13,19 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use procfs::FromRead;
 
-use super::parse::{self, Mount};
 use super::source::{PressureSource, Reading, Stall, StallLine};
+use crate::os::parse::{self, Mount};
+use crate::os::watched::{Watched, below, told};
 
 /// Room for the largest of the files; `memory.stat` has some 2 kB.
 const BUFFER: usize = 16 * 1024;
 /// What a trigger waits for: 150 ms of stalls within 2 s. Windows that are no multiple of 2 s take a privilege.
 const TRIGGER: &[u8] = b"some 150000 2000000\0";
-
-/// A file that is read again and again.
-#[derive(Debug)]
-struct Watched {
-    file: File,
-    path: PathBuf,
-}
-
-impl Watched {
-    fn open(path: PathBuf) -> io::Result<Self> {
-        match File::open(&path) {
-            Ok(file) => Ok(Self { file, path }),
-            Err(error) => Err(told(&path, &error)),
-        }
-    }
-
-    fn read<'b>(&self, buffer: &'b mut [u8]) -> io::Result<&'b str> {
-        let length = self.file.read_at(buffer, 0).map_err(|error| told(&self.path, &error))?;
-        std::str::from_utf8(&buffer[..length]).map_err(|_| self.garbage())
-    }
-
-    fn parse<T>(&self, buffer: &mut [u8], parse: impl FnOnce(&str) -> Option<T>) -> io::Result<T> {
-        parse(self.read(buffer)?).ok_or_else(|| self.garbage())
-    }
-
-    fn garbage(&self) -> io::Error {
-        io::Error::new(io::ErrorKind::InvalidData, format!("{} holds garbage", self.path.display()))
-    }
-}
-
-fn told(path: &Path, error: &io::Error) -> io::Error {
-    io::Error::new(error.kind(), format!("{}: {error}", path.display()))
-}
 
 /// What the files are called in each version.
 #[derive(Clone, Copy, Debug)]
@@ -154,10 +121,6 @@ fn groups(root: &Path, path: Option<&str>, mount: Option<&Mount>, names: Names) 
     Ok(groups)
 }
 
-fn below(root: &Path, absolute: &str) -> PathBuf {
-    root.join(absolute.trim_start_matches('/'))
-}
-
 /// The stalls of a group, and a trigger where one is granted.
 #[derive(Debug)]
 struct Stalls {
@@ -238,7 +201,7 @@ impl Cgroup {
         let mounts = parse::mounts(&read("proc/self/mountinfo")?);
         let v2 = groups(root, membership.v2.as_deref(), mounts.v2.as_ref(), V2)?;
         let (version, groups) = if v2.is_empty() {
-            ("version 1", groups(root, membership.v1_memory.as_deref(), mounts.v1_memory.as_ref(), V1)?)
+            ("version 1", groups(root, membership.v1("memory"), mounts.v1("memory"), V1)?)
         } else {
             ("version 2", v2)
         };

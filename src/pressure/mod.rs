@@ -7,8 +7,7 @@
 //!
 //! | part | what |
 //! |---|---|
-//! | `parse` | the kernel's texts |
-//! | `source` | readings, the trait of those who give them, and falling back |
+//! //! | `source` | readings, the trait of those who give them, and falling back |
 //! | `cgroup` | the control group and the machine |
 //! | `level` | policies, hysteresis, hold times |
 //! | `sensor` | when to look, and who is told |
@@ -25,8 +24,6 @@ pub(crate) mod alarm;
 mod cgroup;
 mod config;
 mod level;
-#[cfg(target_os = "linux")]
-mod parse;
 pub(crate) mod sensor;
 mod source;
 

@@ -18,7 +18,8 @@ use crate::topology::CpuSet;
 #[non_exhaustive]
 pub struct ThreadAffinity {
     /// The worker whose place the thread has now; `None` while it sleeps or waits. If workers are pinned, a thread is bound
-    /// to the CPUs of a place before it begins work there, and stays so until it begins some in another place.
+    /// to the CPUs of a place before it begins work there, and stays so until it begins some in another place, or is let go for
+    /// a while ([`Pinning`](crate::Pinning)).
     pub worker: Option<usize>,
     /// The CPUs that it may run on, as the kernel has just said.
     pub cpus: CpuSet,

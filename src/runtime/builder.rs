@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
+use super::pool::Starting;
 use super::{Handle, PoolSettings, Runtime};
+use crate::allotment;
 use crate::driver::plain::PlainDriver;
 use crate::driver::{Driver, DriverKind, DriverSlot};
 use crate::lifecycle;
@@ -39,6 +41,7 @@ const MOST_BLOCKING_THREADS: usize = 512;
 #[must_use = "a builder does nothing until `build`"]
 pub struct Builder {
     pub(super) workers: Option<usize>,
+    follows_limits: Option<bool>,
     pub(super) thread_name: ThreadName,
     pub(super) stack_size: Option<usize>,
     pub(super) heartbeat: Duration,
@@ -65,6 +68,7 @@ impl Builder {
     pub(crate) fn new() -> Self {
         Self {
             workers: None,
+            follows_limits: None,
             thread_name: ThreadName::Prefix("beat".into()),
             stack_size: None,
             heartbeat: HEARTBEAT,
@@ -87,10 +91,36 @@ impl Builder {
     }
 
     /// How many workers: threads that may start new work at a time. By default the environment variable
-    /// `BEAT_WORKERS`, else as many as the process has CPUs, its affinity mask and cgroup quota included; no more than
-    /// there are physical cores or CPUs listed, if [`pinning`](Self::pinning) is by them.
+    /// `BEAT_WORKERS`, else as many as the process has CPUs, its affinity mask and cgroup quota (rounded up) included; no
+    /// more than there are physical cores or CPUs listed, if [`pinning`](Self::pinning) is by them.
     pub fn worker_threads(mut self, workers: usize) -> Self {
         self.workers = Some(workers);
+        self
+    }
+
+    /// Whether fewer workers are active while the process is given fewer CPUs than there are workers: the CPU quota of
+    /// its control groups (version 1 or 2, the tightest on the way up, rounded up to whole CPUs), its set of CPUs, or the
+    /// affinity mask of its threads has changed. By default they follow unless the number of workers is set, by
+    /// [`worker_threads`](Self::worker_threads) or the environment variable `BEAT_WORKERS`.
+    ///
+    /// A busy runtime follows within 2 s, an idle one when it gets work. There are never more active workers than the
+    /// runtime was built with: to use a quota that may grow, set `worker_threads` to the most that there will be, and turn
+    /// this on. A thread too many ends what it runs first; what it has queued is run by others.
+    /// [`active_workers`] and [`throttled_periods`] of the metrics tell what has come of it. Where workers are
+    /// pinned, their masks are the runtime's own, and only the quota and the set of CPUs are followed. On systems other
+    /// than Linux there is nothing to follow.
+    ///
+    /// [`active_workers`]: crate::Metrics::active_workers
+    /// [`throttled_periods`]: crate::Metrics::throttled_periods
+    ///
+    /// ```
+    /// let runtime = beat::Runtime::builder().worker_threads(4).follow_cpu_limits(true).build()?;
+    /// let metrics = runtime.metrics();
+    /// assert!((1..=4).contains(&metrics.active_workers));
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn follow_cpu_limits(mut self, follow: bool) -> Self {
+        self.follows_limits = Some(follow);
         self
     }
 
@@ -443,7 +473,7 @@ impl Builder {
     }
 
     /// Checks everything that can be wrong.
-    fn settle(self) -> io::Result<Config> {
+    pub(crate) fn settle(self) -> io::Result<Config> {
         self.check_clock()?;
         let workers = match self.workers {
             Some(workers) => workers,
@@ -472,6 +502,10 @@ impl Builder {
         let unpinned = Affinity::current().ok();
         let pins = self.pins(workers, unpinned.as_ref())?;
         let cores = unpinned.as_ref().map_or(usize::MAX, |mask| mask.cpus().len());
+        let free = self.free(&pins, unpinned.as_ref());
+        let is_named = self.workers.is_some() || std::env::var_os(WORKERS_VARIABLE).is_some();
+        // The threads of a user's pool are as many as its user says.
+        let may_follow = self.pool.starting == Starting::All;
         Ok(Config {
             workers: workers as u32,
             fills_machine: workers >= cores,
@@ -483,11 +517,13 @@ impl Builder {
             slices: self.slices,
             max_blocking_threads: self.max_blocking_threads,
             keep_alive: self.keep_alive.unwrap_or(KEEP_ALIVE),
+            free,
             // Masks are given back only to threads that inherit a pin.
             unpinned: unpinned.filter(|_| !pins.is_empty()),
             pins,
             hooks: self.hooks,
             pressure: self.pressure,
+            follows_limits: may_follow && self.follows_limits.unwrap_or(!is_named),
             pool: self.pool,
         })
     }
@@ -518,6 +554,14 @@ impl Builder {
         let may_be_fewer = matches!(pinning, Pinning::PhysicalCores | Pinning::Cpus(_));
         let is_asked_for = self.workers.is_some() || std::env::var_os(WORKERS_VARIABLE).is_some();
         (may_be_fewer && !is_asked_for).then(|| topology::topology().room(pinning).max(1))
+    }
+
+    /// Where a pinned worker may run that is let go: who has listed CPUs wants no others.
+    fn free(&self, pins: &[Affinity], allowed: Option<&Affinity>) -> Option<Affinity> {
+        match self.pinning {
+            Some(Pinning::Cpus(_)) => Affinity::of(pins.iter().flat_map(Affinity::cpus)).ok(),
+            _ => allowed.cloned(),
+        }
     }
 
     /// One mask for each worker, or none.
@@ -569,8 +613,16 @@ pub(super) fn default_workers() -> io::Result<usize> {
                 "{WORKERS_VARIABLE} is {text:?}: set it to a number from 1 to {MOST_WORKERS}, or unset it"
             ))),
         },
-        Err(_) => Ok(thread::available_parallelism().map_or(1, usize::from).min(MOST_WORKERS)),
+        Err(_) => Ok(parallelism(allotment::quota()).min(MOST_WORKERS)),
     }
+}
+
+/// How many CPUs the process is given: those of the mask, or of the quota, if that is less.
+pub(super) fn parallelism(quota: Option<f64>) -> usize {
+    // What the standard library says has the quota in it, rounded down.
+    let by_mask = Affinity::current().map_or(0, |mask| mask.cpus().len());
+    let cpus = if by_mask > 0 { by_mask } else { thread::available_parallelism().map_or(1, usize::from) };
+    quota.map_or(cpus, |quota| cpus.min(allotment::rounded_up(quota) as usize))
 }
 
 #[cfg(feature = "tokio")]

@@ -1,10 +1,10 @@
 //! What a builder has chosen, in words, and what on this machine argues against it.
 
 use std::fmt;
-use std::thread;
 
 use super::Builder;
 use super::builder::{self, WORKERS_VARIABLE};
+use crate::allotment;
 use crate::driver::DriverKind;
 use crate::os::{Affinity, Limits, Policy};
 use crate::topology::Pinning;
@@ -58,8 +58,10 @@ impl fmt::Display for Explanation {
 struct Machine {
     /// CPUs in the affinity mask; empty where that is not known.
     cpus: Vec<usize>,
-    /// What the standard library takes the parallelism to be: the mask and the quota.
+    /// How many CPUs the mask and the quota leave.
     parallelism: usize,
+    /// The cgroup's CPU quota, in CPUs.
+    quota: Option<f64>,
     limits: Limits,
     /// `BEAT_WORKERS`.
     variable: Option<String>,
@@ -67,9 +69,11 @@ struct Machine {
 
 impl Machine {
     fn look() -> Self {
+        let quota = allotment::quota();
         Self {
             cpus: Affinity::current().map(|mask| mask.cpus()).unwrap_or_default(),
-            parallelism: thread::available_parallelism().map_or(1, usize::from),
+            parallelism: builder::parallelism(quota),
+            quota,
             limits: Limits::current(),
             variable: std::env::var(WORKERS_VARIABLE).ok(),
         }
@@ -233,11 +237,11 @@ fn object_to_machine(machine: &Machine, workers: usize, to: &mut Explanation) {
              `worker_threads` to {width} unless their work is mostly waiting."
         ));
     }
-    if let Some(quota) = machine.limits.quota.filter(|&quota| quota < workers as f64) {
+    if let Some(quota) = machine.quota.filter(|&quota| quota.ceil() < workers as f64) {
         to.object(format!(
             "The cgroup's CPU quota is {quota:.2} CPUs for {workers} workers: when it is spent the kernel stops all \
              threads for the rest of its period. Raise the quota, or set `worker_threads` to {}.",
-            (quota.floor() as usize).max(1)
+            allotment::rounded_up(quota)
         ));
     }
     if width == 1 {
@@ -266,8 +270,8 @@ mod tests {
     use super::*;
 
     fn machine(cpus: usize) -> Machine {
-        let limits = Limits { quota: None, policy: Some(Policy::Ordinary { nice: 0 }), has_slices: true };
-        Machine { cpus: (0..cpus).collect(), parallelism: cpus, limits, variable: None }
+        let limits = Limits { policy: Some(Policy::Ordinary { nice: 0 }), has_slices: true };
+        Machine { cpus: (0..cpus).collect(), parallelism: cpus, quota: None, limits, variable: None }
     }
 
     fn text(builder: &Builder, machine: &Machine) -> String {
@@ -303,8 +307,8 @@ mod tests {
             assert!(objections.iter().any(|objection| objection.contains(says)), "{says}: {objections:?}");
         };
         objection(&|on| on.cpus.truncate(3), "4 workers share 3 CPUs");
-        objection(&|on| on.limits.quota = Some(1.5), "set `worker_threads` to 1");
-        objection(&|on| on.limits.quota = Some(0.5), "set `worker_threads` to 1");
+        objection(&|on| on.quota = Some(1.5), "set `worker_threads` to 2");
+        objection(&|on| on.quota = Some(0.5), "set `worker_threads` to 1");
         objection(&|on| on.limits.has_slices = false, "no scheduling slices");
         objection(&|on| on.limits.policy = Some(Policy::Ordinary { nice: 10 }), "niced (10)");
         objection(&|on| on.limits.policy = Some(Policy::Batch), "background policy");
@@ -315,7 +319,7 @@ mod tests {
     #[test]
     fn a_quota_that_suffices_is_no_objection() {
         let mut on = machine(4);
-        on.limits.quota = Some(4.0);
+        on.quota = Some(3.5);
         assert_eq!(Builder::new().explain_on(&on).objections().count(), 0);
     }
 

@@ -36,6 +36,12 @@ use super::{Cpu, CpuSet, Topology, bad};
 /// # drop(runtime);
 /// # Ok::<(), std::io::Error>(())
 /// ```
+///
+/// A worker that waits for its CPU for more than a fourth of the time, since another program runs there, is let go for a
+/// while: it may run on any CPU of the runtime's (of those listed, with [`Cpus`](Self::Cpus)). Then it is bound again, on
+/// trial, after longer times each time that nothing has changed: see [`unpins`](crate::Metrics::unpins) and
+/// [`unpinned_threads`](crate::Metrics::unpinned_threads) of the metrics. A worker looks while it works, at most ten times a
+/// second, and never in the middle of a closure that does not fork.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Pinning {

@@ -4,6 +4,8 @@
 
 #[cfg(target_os = "linux")]
 pub mod idle;
+#[cfg(target_os = "linux")]
+pub mod role;
 
 use std::future::Future;
 use std::pin::Pin;

@@ -49,6 +49,11 @@ const SUITES: &[Suite] = &[
     ("serve", "requests a second of `beat::serve` and of `axum::serve`", suite::serve::run),
     ("stalls", "timers and sockets beside polls that do not yield", suite::stalls::run),
     ("chatty", "a quiet task beside tasks that always find something to do", suite::chatty::run),
+    (
+        "quota",
+        "requests that compute, under a CPU quota below what the machine shows, also on tokio and rayon",
+        suite::quota::run,
+    ),
 ];
 
 /// The suites read `/proc` and Linux clocks.
@@ -78,6 +83,10 @@ fn run() -> Result<(), Failure> {
     #[cfg(target_os = "linux")]
     if suite == suite::http::LOAD {
         return suite::http::load(parser);
+    }
+    #[cfg(target_os = "linux")]
+    if suite == suite::quota::LOAD {
+        return suite::quota::load(parser);
     }
     match SUITES.iter().find(|(name, ..)| suite == *name) {
         Some((_, _, run)) => run(parser),

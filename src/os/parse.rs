@@ -1,4 +1,5 @@
-//! What the kernel's files say: text in, values out, `None` for anything that is not what it should be.
+//! What the kernel's files about control groups say: text in, values out, `None` for anything that is not what it should
+//! be.
 //!
 //! Nothing in here opens a file, so that a fuzzer can feed it (`fuzz/`, which includes this very file).
 //! Formats: cgroups(7), proc_pid_mountinfo(5), the kernel's `cgroup-v2.rst` and `cgroup-v1/memory.rst`.
@@ -43,8 +44,21 @@ pub(crate) fn keyed(text: &str, key: &str) -> Option<u64> {
 pub(crate) struct Membership {
     /// The path in the tree of version 2.
     pub(crate) v2: Option<String>,
-    /// The path in version 1's tree of the memory controller.
-    pub(crate) v1_memory: Option<String>,
+    /// Controllers, and the path in their tree, of version 1.
+    v1: Vec<(String, String)>,
+}
+
+impl Membership {
+    /// The path in version 1's tree of `controller`.
+    pub(crate) fn v1(&self, controller: &str) -> Option<&str> {
+        let mut paths = self.v1.iter();
+        paths.find(|(controllers, _)| names(controllers, controller)).map(|(_, path)| path.as_str())
+    }
+}
+
+/// Whether a list of controllers, or of a mount's options, has this one.
+fn names(list: &str, controller: &str) -> bool {
+    list.split(',').any(|word| word == controller)
 }
 
 /// Reads `/proc/self/cgroup`; lines that are not understood are left out.
@@ -60,10 +74,10 @@ pub(crate) fn membership(text: &str) -> Membership {
         }
         // A group that was removed while the process is in it.
         let path = path.strip_suffix(" (deleted)").unwrap_or(path);
-        if id == "0" && controllers.is_empty() {
+        if !controllers.is_empty() {
+            found.v1.push((controllers.into(), path.into()));
+        } else if id == "0" {
             found.v2 = Some(path.into());
-        } else if controllers.split(',').any(|controller| controller == "memory") {
-            found.v1_memory = Some(path.into());
         }
     }
     found
@@ -81,10 +95,19 @@ pub(crate) struct Mount {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Mounts {
     pub(crate) v2: Option<Mount>,
-    pub(crate) v1_memory: Option<Mount>,
+    /// Options, among which are the controllers, and the mount, of version 1.
+    v1: Vec<(String, Mount)>,
 }
 
-/// Reads `/proc/self/mountinfo`; of several mounts of one tree the first counts.
+impl Mounts {
+    /// Version 1's tree of `controller`; of several mounts the first counts.
+    pub(crate) fn v1(&self, controller: &str) -> Option<&Mount> {
+        let mut mounts = self.v1.iter();
+        mounts.find(|(options, _)| names(options, controller)).map(|(_, mount)| mount)
+    }
+}
+
+/// Reads `/proc/self/mountinfo`; of several mounts of version 2 the first counts.
 pub(crate) fn mounts(text: &str) -> Mounts {
     let mut found = Mounts::default();
     for line in text.lines() {
@@ -92,19 +115,36 @@ pub(crate) fn mounts(text: &str) -> Mounts {
         let Some((place, kind)) = line.split_once(" - ") else { continue };
         let mut place = place.split(' ').skip(3);
         let (Some(root), Some(point)) = (place.next(), place.next()) else { continue };
+        let mount = Mount { root: unescape(root), point: unescape(point) };
         let mut kind = kind.split(' ');
         let filesystem = kind.next();
-        let options = kind.nth(1).unwrap_or_default();
-        let slot = match filesystem {
-            Some("cgroup2") => &mut found.v2,
-            Some("cgroup") if options.split(',').any(|option| option == "memory") => &mut found.v1_memory,
-            _ => continue,
-        };
-        if slot.is_none() {
-            *slot = Some(Mount { root: unescape(root), point: unescape(point) });
+        match filesystem {
+            Some("cgroup2") if found.v2.is_none() => found.v2 = Some(mount),
+            Some("cgroup") => found.v1.push((kind.nth(1).unwrap_or_default().into(), mount)),
+            _ => {}
         }
     }
     found
+}
+
+/// A quota of CPU time in CPUs, as `cpu.max` of version 2 says it: `None` for garbage, `Some(None)` for "no limit".
+pub(crate) fn cpu_max(text: &str) -> Option<Option<f64>> {
+    let (quota, period) = text.trim().split_once(' ')?;
+    let period = positive(period)?;
+    if quota == "max" { Some(None) } else { Some(Some(positive(quota)? / period)) }
+}
+
+/// The same of version 1, from `cpu.cfs_quota_us` and `cpu.cfs_period_us`.
+pub(crate) fn cfs_quota(quota: &str, period: &str) -> Option<Option<f64>> {
+    let period = positive(period)?;
+    match quota.trim() {
+        "-1" => Some(None),
+        quota => Some(Some(positive(quota)? / period)),
+    }
+}
+
+fn positive(text: &str) -> Option<f64> {
+    number(text).filter(|&number| number > 0).map(|number| number as f64)
 }
 
 /// mountinfo writes space, tab, newline and backslash as a backslash and three octal digits.
@@ -170,10 +210,12 @@ mod tests {
     }
 
     #[test]
-    fn a_hybrid_membership_has_both_paths() {
+    fn a_hybrid_membership_has_all_paths() {
         let text = "9:name=systemd:/\n4:memory:/a/b:c\n3:cpu,cpuacct:/x\n0::/d (deleted)\n";
         let found = membership(text);
-        assert_eq!(found, Membership { v2: Some("/d".into()), v1_memory: Some("/a/b:c".into()) });
+        assert_eq!(found.v2.as_deref(), Some("/d"));
+        assert_eq!((found.v1("memory"), found.v1("cpu")), (Some("/a/b:c"), Some("/x")));
+        assert_eq!(found.v1("cpuset"), None);
         assert_eq!(membership("garbage\n:::\n1:memory:relative\n"), Membership::default());
     }
 
@@ -183,9 +225,23 @@ mod tests {
                     35 31 0:32 /docker/1 /sys/fs/cgroup/my\\040memory rw shared:1 - cgroup cgroup rw,memory\n\
                     41 31 0:38 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n";
         let found = mounts(text);
-        let v1 = found.v1_memory.unwrap();
-        assert_eq!((v1.root.as_str(), v1.point.as_str()), ("/docker/1", "/sys/fs/cgroup/my memory"));
+        let memory = found.v1("memory").unwrap();
+        assert_eq!((memory.root.as_str(), memory.point.as_str()), ("/docker/1", "/sys/fs/cgroup/my memory"));
+        assert_eq!(found.v1("cpu").unwrap().point, "/sys/fs/cgroup/cpu");
+        assert_eq!(found.v1("cpuset"), None);
         assert_eq!(found.v2.unwrap().point, "/sys/fs/cgroup/unified");
+    }
+
+    #[test]
+    fn quotas_are_fractions_or_none() {
+        assert_eq!(cpu_max("150000 100000\n"), Some(Some(1.5)));
+        assert_eq!(cpu_max("max 100000\n"), Some(None));
+        assert_eq!(cfs_quota("25000\n", "100000\n"), Some(Some(0.25)));
+        assert_eq!(cfs_quota("-1\n", "100000\n"), Some(None));
+        for garbage in ["", "max", "1", "1 0", "0 1", "-1 1", "inf 1", "1 nan", "1 2 3"] {
+            assert_eq!(cpu_max(garbage), None, "{garbage:?}");
+            assert_eq!(cfs_quota(garbage, "0"), None, "{garbage:?}");
+        }
     }
 
     #[test]

@@ -1,0 +1,168 @@
+//! How many processors the process is given CPUs for, and who looks.
+//!
+//! The number of *active* processors follows the CPU quota of the process's control groups, the set of CPUs and the
+//! affinity mask, as they change. It is never above the number that the runtime was built with, and never zero: that of
+//! the CPUs, or of the quota, rounded up, if that is less. (With a quota of 1.5 CPUs one worker would leave a third of it
+//! unused; two are stopped for a part of each period in which both work all the time.)
+//!
+//! *Who looks.* There is no timer: an idle runtime looks at nothing. Threads that have work anyway come by, at a beat, at
+//! every so many polls, at the end of a closure, before they sleep, and the watchdog at a tick; the first of them after
+//! [`PERIOD`] looks, and changes the limit ([*Withholding*](crate::processors#withholding)). So a limit that falls is
+//! noticed before more work is begun than is under way, and one that rises by whoever is at work when there is more to do.
+//!
+//! *Which CPUs.* Workers that are not bound have the mask that their users and the kernel gave them, which lies within the
+//! set of CPUs: all of their masks together count (users may have bound each to a CPU of its own). The mask of
+//! a worker that is bound says where Beat has put it; there the set of CPUs counts, as far as it lies within the mask that
+//! the runtime was built in.
+//!
+//! A number of workers that the user has named stays as it is, unless told otherwise: who says four wants four, and may
+//! know that they wait for something else than CPU most of the time.
+
+use std::path::Path;
+use std::sync::OnceLock;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
+
+use crate::local::{Role, Threads};
+use crate::os::{Affinity, CpuGroups, ThreadClock, Throttled};
+use crate::scheduler::Config;
+use crate::sync::{Mutex, MutexGuard};
+use crate::topology::CpuSet;
+
+/// How long the next look is put off by one, in nanoseconds. What has changed is acted upon within 2 s.
+const PERIOD: u64 = 500_000_000;
+
+/// When to look next. See the [module](self).
+#[derive(Debug)]
+pub(crate) struct Allotment {
+    /// On the runtime's clock; never if that is the last moment there is. Relaxed: whoever finds it due tries to move it on.
+    next_look: AtomicU64,
+}
+
+impl Allotment {
+    /// `follows`: whether anybody looks.
+    pub(crate) fn new(follows: bool) -> Self {
+        Self { next_look: AtomicU64::new(if follows { 0 } else { u64::MAX }) }
+    }
+
+    pub(crate) fn is_due(&self, now: u64) -> bool {
+        now >= self.next_look.load(Relaxed)
+    }
+
+    /// Looks, unless another thread has come first, and calls `limit` with the number of processors. Gives its answer.
+    pub(crate) fn look(
+        &self,
+        now: u64,
+        config: &Config,
+        threads: &Threads,
+        limit: impl FnOnce(u32) -> bool,
+    ) -> bool {
+        let due = self.next_look.load(Relaxed);
+        let next = now.saturating_add(PERIOD);
+        if now < due || self.next_look.compare_exchange(due, next, Relaxed, Relaxed).is_err() {
+            return false;
+        }
+        // Kept: an earlier look must not have the last word.
+        let mut groups = groups();
+        let cpus = if config.pins.is_empty() {
+            allowed(config.workers as usize, threads)
+        } else {
+            given(config.unpinned.as_ref(), groups.cpuset())
+        };
+        limit(processors(config.workers, groups.quota(), cpus))
+    }
+}
+
+/// How many processors of so many workers are active.
+fn processors(workers: u32, quota: Option<f64>, cpus: Option<usize>) -> u32 {
+    let by_quota = quota.map_or(workers, rounded_up);
+    let by_cpus = cpus.map_or(workers, |cpus| u32::try_from(cpus).unwrap_or(workers));
+    workers.min(by_quota).min(by_cpus).max(1)
+}
+
+/// A quota in whole CPUs.
+pub(crate) fn rounded_up(quota: f64) -> u32 {
+    // Saturating, as casts of floating-point numbers are.
+    (quota.ceil() as u32).max(1)
+}
+
+/// The number of CPUs on which workers may run that are not bound by Beat; `None` if that is not known, and if there are
+/// `enough`.
+fn allowed(enough: usize, threads: &Threads) -> Option<usize> {
+    let mut all = CpuSet::new();
+    let threads = threads.all();
+    let workers = threads.iter().filter(|thread| thread.role() == Role::Worker);
+    for mask in workers.filter_map(|thread| thread.clock().and_then(ThreadClock::affinity)) {
+        all.extend(mask.cpus());
+        if all.len() >= enough {
+            return None;
+        }
+    }
+    (!all.is_empty()).then(|| all.len())
+}
+
+/// The number of CPUs for workers that are bound; `None` if that is not known.
+fn given(mask: Option<&Affinity>, cpuset: Option<&str>) -> Option<usize> {
+    let mask: CpuSet = mask?.cpus().into_iter().collect();
+    Some(mask.intersection(&cpuset?.parse().ok()?).len())
+}
+
+/// The control groups of this process.
+fn groups() -> MutexGuard<'static, CpuGroups> {
+    static GROUPS: OnceLock<Mutex<CpuGroups>> = OnceLock::new();
+    GROUPS.get_or_init(|| Mutex::new(CpuGroups::open(Path::new("/")))).lock()
+}
+
+/// The CPU quota of this process, in CPUs.
+pub(crate) fn quota() -> Option<f64> {
+    groups().quota()
+}
+
+/// How the kernel has throttled the process's own control group so far.
+pub(crate) fn throttled() -> Option<Throttled> {
+    groups().throttled()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_least_counts_rounded_up_and_never_zero() {
+        assert_eq!(processors(8, None, None), 8);
+        assert_eq!(processors(8, Some(0.1), None), 1);
+        assert_eq!(processors(8, Some(1.0), None), 1);
+        assert_eq!(processors(8, Some(1.5), Some(4)), 2);
+        assert_eq!(processors(8, Some(6.0), Some(4)), 4);
+        assert_eq!(processors(8, Some(1e300), Some(0)), 1);
+        assert_eq!(processors(2, Some(64.0), Some(64)), 2);
+    }
+
+    #[test]
+    fn one_thread_a_period_looks() {
+        let config = crate::Runtime::builder().worker_threads(2).settle().unwrap();
+        let threads = Threads::default();
+        let allotment = Allotment::new(true);
+        let mut looks = 0;
+        for now in [0, 1, PERIOD - 1, PERIOD, PERIOD + 1, 2 * PERIOD] {
+            if allotment.is_due(now) {
+                allotment.look(now, &config, &threads, |limit| {
+                    assert!((1..=2).contains(&limit));
+                    looks += 1;
+                    true
+                });
+            }
+        }
+        assert_eq!(looks, 3);
+        assert!(!Allotment::new(false).is_due(u64::MAX - 1));
+    }
+
+    #[test]
+    fn the_cpus_of_bound_workers_are_those_of_the_mask_in_the_set() {
+        let mask = Affinity::of([1, 2, 3].into_iter()).unwrap();
+        assert_eq!(given(Some(&mask), Some("0-2\n")), Some(2));
+        assert_eq!(given(Some(&mask), Some("garbage")), None);
+        assert_eq!(given(Some(&mask), None), None);
+        assert_eq!(given(None, Some("0-2")), None);
+    }
+}

@@ -1,0 +1,209 @@
+//! When a worker that is bound to a core is let go, and bound again: policy, without effects.
+//!
+//! A bound worker gains a warm cache, as long as the core is its own. When a neighbour, another process say, runs there too,
+//! the worker waits in the core's queue though another core may be free, and so does the region whose half it has.
+//! The kernel counts how long each thread has waited so: that time, against what it ran, says how *crowded* its core is.
+//!
+//! *Looking.* The thread itself looks, while it works, every [`WINDOW`] at most; one that sleeps looks at nothing. A window
+//! in which it wanted to run for less than [`LEAST`] says nothing.
+//!
+//! *Letting go.* After [`PATIENCE`] crowded windows in a row ([`CROWDED`]) the worker may run on any core.
+//!
+//! *Binding again.* What an unbound worker waits says nothing about the core it left. So it is bound again on trial, after
+//! a time that doubles ([`FIRST_HOLD`] to [`LONGEST_HOLD`]) each time that the core is crowded in the first windows after
+//! that; one crowded window is enough then. After [`CALM`] windows that are not, the first time counts again. A
+//! neighbour that stays costs one window in a hundred in the end.
+
+use crate::os::RunTimes;
+
+/// How long a window lasts at least, in nanoseconds.
+const WINDOW: u64 = 100_000_000;
+/// How long a thread must have run or waited in a window, in nanoseconds.
+const LEAST: u64 = 10_000_000;
+/// What part of that it has waited if the core is crowded: one in so many. A fair share beside one neighbour is a half.
+const CROWDED: u64 = 4;
+/// How many crowded windows in a row it takes.
+const PATIENCE: u32 = 2;
+/// How long it is let go, in nanoseconds.
+const FIRST_HOLD: u64 = 1_000_000_000;
+const LONGEST_HOLD: u64 = 16_000_000_000;
+/// How many windows without crowding it takes until the core is trusted again.
+const CALM: u32 = 20;
+
+/// What a look has decided.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Binding {
+    /// As it is.
+    Stay,
+    /// Let the thread run on any core.
+    LetGo,
+    /// Bind it again.
+    Bind,
+}
+
+/// What one bound worker remembers; times are nanoseconds on the runtime's clock. See the [module](self).
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Crowding {
+    next_look: u64,
+    /// At the last look; `None` before the first, and after the thread was bound.
+    before: Option<RunTimes>,
+    crowded: u32,
+    calm: u32,
+    /// Let go: until when.
+    until: Option<u64>,
+    hold: u64,
+}
+
+impl Crowding {
+    pub(crate) const fn new() -> Self {
+        Self { next_look: 0, before: None, crowded: 0, calm: CALM, until: None, hold: FIRST_HOLD }
+    }
+
+    pub(crate) fn is_due(&self, now: u64) -> bool {
+        now >= self.next_look
+    }
+
+    /// There is nothing to be seen.
+    pub(crate) fn look_no_more(&mut self) {
+        self.next_look = u64::MAX;
+    }
+
+    /// Whether the worker is let go.
+    pub(crate) fn is_let_go(&self) -> bool {
+        self.until.is_some()
+    }
+
+    /// A look at `now`, if it [is due](Self::is_due).
+    pub(crate) fn look(&mut self, now: u64, times: RunTimes) -> Binding {
+        self.next_look = now.saturating_add(WINDOW);
+        if let Some(until) = self.until {
+            if now < until {
+                return Binding::Stay;
+            }
+            *self = Self {
+                next_look: self.next_look,
+                hold: self.hold,
+                calm: 0,
+                before: Some(times),
+                ..Self::new()
+            };
+            return Binding::Bind;
+        }
+        let Some(before) = self.before else {
+            self.before = Some(times);
+            return Binding::Stay;
+        };
+        let ran = times.ran.saturating_sub(before.ran);
+        let waited = times.waited.saturating_sub(before.waited);
+        if ran.saturating_add(waited) < LEAST {
+            // They add up until they say something.
+            return Binding::Stay;
+        }
+        self.before = Some(times);
+        if waited.saturating_mul(CROWDED) < ran.saturating_add(waited) {
+            self.crowded = 0;
+            self.calm = (self.calm + 1).min(CALM);
+            return Binding::Stay;
+        }
+        self.crowded += 1;
+        let is_on_trial = self.calm < CALM;
+        if !is_on_trial && self.crowded < PATIENCE {
+            return Binding::Stay;
+        }
+        self.hold = if is_on_trial { (self.hold * 2).min(LONGEST_HOLD) } else { FIRST_HOLD };
+        self.until = Some(now.saturating_add(self.hold));
+        Binding::LetGo
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A worker that works all the time.
+    struct Busy {
+        now: u64,
+        times: RunTimes,
+        crowding: Crowding,
+    }
+
+    impl Busy {
+        fn new() -> Self {
+            let mut busy = Self { now: 0, times: RunTimes::default(), crowding: Crowding::new() };
+            assert_eq!(busy.window(0), Binding::Stay);
+            busy
+        }
+
+        /// A window of which it waits so many per cent.
+        fn window(&mut self, waits: u64) -> Binding {
+            self.now += WINDOW;
+            self.times.waited += WINDOW * waits / 100;
+            self.times.ran += WINDOW * (100 - waits) / 100;
+            assert!(
+                self.crowding.is_due(self.now) && !self.crowding.is_due(self.now - 1) || self.now == WINDOW
+            );
+            self.crowding.look(self.now, self.times)
+        }
+
+        /// How long it is let go.
+        fn hold(&mut self) -> u64 {
+            let start = self.now;
+            while self.window(0) == Binding::Stay {}
+            self.now - start
+        }
+    }
+
+    #[test]
+    fn a_crowded_worker_is_let_go_and_bound_again() {
+        let mut busy = Busy::new();
+        assert_eq!(busy.window(24), Binding::Stay);
+        assert_eq!(busy.window(50), Binding::Stay);
+        assert!(!busy.crowding.is_let_go());
+        assert_eq!(busy.window(50), Binding::LetGo);
+        assert!(busy.crowding.is_let_go());
+        assert_eq!(busy.hold(), FIRST_HOLD);
+        assert!(!busy.crowding.is_let_go());
+    }
+
+    #[test]
+    fn one_crowded_window_among_others_is_nothing() {
+        let mut busy = Busy::new();
+        for _ in 0..10 {
+            assert_eq!(busy.window(90), Binding::Stay);
+            assert_eq!(busy.window(10), Binding::Stay);
+        }
+    }
+
+    #[test]
+    fn a_neighbour_that_stays_is_tried_less_and_less_often() {
+        let mut busy = Busy::new();
+        busy.window(50);
+        busy.window(50);
+        let mut hold = FIRST_HOLD;
+        for _ in 0..8 {
+            assert_eq!(busy.hold(), hold);
+            assert_eq!(busy.window(50), Binding::LetGo);
+            hold = (hold * 2).min(LONGEST_HOLD);
+        }
+        // It goes: the core is trusted again after a while.
+        busy.hold();
+        for _ in 0..CALM {
+            assert_eq!(busy.window(0), Binding::Stay);
+        }
+        assert_eq!(busy.window(50), Binding::Stay);
+        assert_eq!(busy.window(50), Binding::LetGo);
+        assert_eq!(busy.hold(), FIRST_HOLD);
+    }
+
+    #[test]
+    fn a_worker_that_hardly_works_says_nothing_until_it_adds_up() {
+        let mut crowding = Crowding::new();
+        let mut times = RunTimes::default();
+        let mut let_go = 0;
+        for window in 0..20 {
+            times.waited += LEAST / 4;
+            let_go += u32::from(crowding.look(window * WINDOW, times) == Binding::LetGo);
+        }
+        assert_eq!(let_go, 1);
+    }
+}
