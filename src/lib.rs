@@ -34,7 +34,8 @@
 //!    share, their loop, what they do inside user code, and who watches over it.
 //! 7. `runtime`, `roll`, `lifecycle`: making, using and ending it all. `metrics`. `long_polls`. `os`.
 //! 8. `pressure`, `admission`: how much memory there is, and who may start work that needs some.
-//! 9. `topology`: the machine, where workers sit on it, and who is near whom.
+//! 9. `topology`: the machine, where workers sit on it, and who is near whom. `distances`, `peers`: what the scheduler makes
+//!    of that.
 //! 10. `hyper`, `serve`: HTTP on it. `addressed`, `__rayon`: what rayon's programs need. `model`: the loom models.
 
 // The models use a part of each protocol's vocabulary.
@@ -54,6 +55,8 @@ mod carried;
 #[cfg(not(all(feature = "tracing", not(loom))))]
 #[path = "carried/off.rs"]
 mod carried;
+#[cfg(not(loom))]
+mod distances;
 mod driver;
 mod duty;
 #[cfg(not(loom))]
@@ -82,6 +85,8 @@ mod model;
 #[cfg(not(loom))]
 mod os;
 mod parker;
+#[cfg(not(loom))]
+mod peers;
 #[cfg(not(loom))]
 pub mod pressure;
 mod processors;

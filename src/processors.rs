@@ -89,13 +89,16 @@ const COMPUTING: u32 = 1 << 31;
 /// The thread has been told which processor it holds: see [*Numbers*](self#numbers). Never without a processor.
 const NUMBERED: u32 = 1 << 30;
 
+/// The home of a thread that never held a processor.
+const NOWHERE: ProcessorId = ProcessorId::MAX;
+
 /// A thread's place at the table: where it sleeps, and which processor it holds.
 ///
 /// | field | who | when |
 /// |---|---|---|
 /// | `parker` | owner parks, anyone unparks | any time |
 /// | `word` | written under the lock of [`Processors`]; read by anyone, relaxed | a stale read is harmless |
-/// | `home` | written under that lock | the last processor held |
+/// | `home` | written under that lock; read by anyone, relaxed | the last processor held, or [`NOWHERE`] |
 #[derive(Debug)]
 pub(crate) struct Seat {
     pub(crate) parker: Arc<Parker>,
@@ -112,7 +115,7 @@ impl Seat {
     /// For a thread that counts as awake there, unless it is parked.
     pub(crate) fn counted(rest: Option<Arc<Rest>>) -> Self {
         let parker = Arc::new(Parker::counted(rest));
-        Self { parker, word: AtomicU32::new(0), home: AtomicU32::new(0) }
+        Self { parker, word: AtomicU32::new(0), home: AtomicU32::new(NOWHERE) }
     }
 
     /// The processor the thread holds.
@@ -150,9 +153,10 @@ impl Seat {
         self.word.store(word | if numbered { NUMBERED } else { 0 }, Relaxed);
     }
 
-    fn home(&self) -> ProcessorId {
-        // Relaxed: read under the lock that orders its writers.
-        self.home.load(Relaxed)
+    /// The processor that the thread holds, or held last.
+    pub(crate) fn home(&self) -> Option<ProcessorId> {
+        // Relaxed: read under the lock that orders its writers, or as a hint where its data are.
+        Some(self.home.load(Relaxed)).filter(|&p| p != NOWHERE)
     }
 }
 
@@ -398,8 +402,13 @@ impl Processors {
     /// Gives an idle processor to a sleeping thread, which counts as searching from here on. `None` if no
     /// processor is idle.
     pub(crate) fn wake_one(&self) -> Option<Wake> {
+        self.wake_near(|_| None::<()>)
+    }
+
+    /// The same, one that is near: `near` says how far a processor is, `None` that none can be nearer.
+    pub(crate) fn wake_near<N: Ord>(&self, near: impl Fn(ProcessorId) -> Option<N>) -> Option<Wake> {
         let mut lists = self.lists.lock();
-        let (place, index) = lists.choose()?;
+        let (place, index) = lists.choose(near)?;
         Some(self.give(&mut lists, place, index))
     }
 
@@ -408,7 +417,7 @@ impl Processors {
         let mut lists = self.lists.lock();
         let index = lists.idle.iter().position(|&q| q == p)?;
         // Its own thread, or the one in the driver that guards it, or anybody.
-        let own = lists.sleepers.iter().rposition(|s| s.seat.home() == p);
+        let own = lists.sleepers.iter().rposition(|s| s.seat.home() == Some(p));
         let place = own.or_else(|| lists.sleepers.iter().rposition(|s| !s.in_driver));
         Some(self.give(&mut lists, place, index))
     }
@@ -566,45 +575,68 @@ impl Processors {
 impl Lists {
     /// Whether `p` is what the thread in the driver will run on when events come: not for others to take.
     fn is_guarded(&self, p: ProcessorId) -> bool {
-        self.sleepers.iter().any(|s| s.in_driver && s.seat.home() == p)
+        self.sleepers.iter().any(|s| s.in_driver && s.seat.home() == Some(p))
     }
 
     /// An idle processor that may be taken, `home` if possible.
-    fn unguarded(&self, home: ProcessorId) -> Option<usize> {
+    fn unguarded(&self, home: Option<ProcessorId>) -> Option<usize> {
         let free = |&index: &usize| !self.is_guarded(self.idle[index]);
-        let own = self.idle.iter().position(|&p| p == home).filter(free);
+        let own = self.idle.iter().position(|&p| Some(p) == home).filter(free);
         own.or_else(|| (0..self.idle.len()).rev().find(free))
     }
 
-    /// Whom to wake, on what (places in `sleepers` and `idle`): the newest sleeper beside its own processor;
-    /// any sleeper on a free processor; last the one in the driver, whose wake-up is dear; else a new thread.
-    fn choose(&self) -> Option<(Option<usize>, usize)> {
+    /// Whom to wake, on what (places in `sleepers` and `idle`): the nearest sleeper beside its own processor, of those the
+    /// newest; any sleeper on a free processor; last the one in the driver, whose wake-up is dear; else a new thread.
+    fn choose<N: Ord>(&self, near: impl Fn(ProcessorId) -> Option<N>) -> Option<(Option<usize>, usize)> {
         let newest_first = || self.sleepers.iter().enumerate().rev();
-        let at_home = |(_, s): &(usize, &Asleep)| {
-            let home = s.seat.home();
-            !s.in_driver && self.idle.contains(&home) && !self.is_guarded(home)
-        };
-        let elsewhere = |(_, s): &(usize, &Asleep)| !s.in_driver;
-        let in_driver = |(_, s): &(usize, &Asleep)| s.in_driver && self.idle.contains(&s.seat.home());
+        let elsewhere = || newest_first().filter(|(_, s)| !s.in_driver);
+        // Beside its own processor, and where that is in `idle`.
+        let own = |(place, home): (usize, ProcessorId)| Some((Some(place), self.position(home)?));
+        let at_home = |(place, home)| own((place, home)).filter(|_| !self.is_guarded(home));
+        let homes = elsewhere().filter_map(|(place, s)| Some((place, s.seat.home()?)));
 
-        if let Some((place, sleeper)) = newest_first().find(at_home) {
-            return Some((Some(place), self.position(sleeper.seat.home())));
+        if let Some(chosen) = nearest(homes, |&(_, home)| near(home), at_home) {
+            return Some(chosen);
         }
-        if let Some((place, sleeper)) = newest_first().find(elsewhere)
+        if let Some((place, sleeper)) = elsewhere().next()
             && let Some(index) = self.unguarded(sleeper.seat.home())
         {
             return Some((Some(place), index));
         }
-        if let Some((place, sleeper)) = newest_first().find(in_driver) {
-            return Some((Some(place), self.position(sleeper.seat.home())));
+        let in_driver = newest_first().filter(|(_, s)| s.in_driver);
+        let mut homes = in_driver.filter_map(|(place, s)| Some((place, s.seat.home()?)));
+        if let Some(chosen) = homes.find_map(own) {
+            return Some(chosen);
         }
-        let index = self.idle.len().checked_sub(1)?;
-        Some((None, index))
+        let newest = (0..self.idle.len()).rev();
+        Some((None, nearest(newest, |&index| near(self.idle[index]), Some)?))
     }
 
-    fn position(&self, p: ProcessorId) -> usize {
-        self.idle.iter().position(|&q| q == p).expect("the caller found it in the list")
+    fn position(&self, p: ProcessorId) -> Option<usize> {
+        self.idle.iter().position(|&q| q == p)
     }
+}
+
+/// What `choose` makes of the nearest item of which it makes something, of several the first. It is asked only of those
+/// that would be the nearest so far: seldom, for there are few distances.
+fn nearest<T, C, N: Ord>(
+    items: impl Iterator<Item = T>,
+    near: impl Fn(&T) -> Option<N>,
+    choose: impl Fn(T) -> Option<C>,
+) -> Option<C> {
+    let mut best = None;
+    for item in items {
+        let distance = near(&item);
+        if best.as_ref().is_some_and(|(least, _)| distance >= *least) {
+            continue;
+        }
+        let none_is_nearer = distance.is_none();
+        best = choose(item).map(|choice| (distance, choice)).or(best);
+        if none_is_nearer && best.as_ref().is_some_and(|(least, _)| least.is_none()) {
+            break;
+        }
+    }
+    best.map(|(_, choice)| choice)
 }
 
 /// Submit 2 and Sleep 2.

@@ -28,6 +28,7 @@ use crossbeam_deque::Injector;
 use crate::addressed::Addressed;
 use crate::admission::Admission;
 use crate::blocking::Pool;
+use crate::distances::Distances;
 use crate::driver::{Cover, DriverSlot};
 use crate::duty::{self, Duty};
 use crate::jobs::Offers;
@@ -43,6 +44,7 @@ use crate::runtime::{Hook, PoolSettings};
 use crate::scope::OpenScope;
 use crate::task::Runnable;
 use crate::task::contained::Contained;
+use crate::topology::Nearness;
 use crate::watchdog::Watchdog;
 use crate::worker;
 
@@ -78,6 +80,8 @@ pub(crate) struct Config {
     pub(crate) keep_alive: Duration,
     /// One mask per processor; empty if workers are not pinned.
     pub(crate) pins: Vec<Affinity>,
+    /// Who is near whom, as far as workers have places.
+    pub(crate) distances: Distances,
     /// The mask of threads that are not pinned.
     pub(crate) unpinned: Option<Affinity>,
     pub(crate) hooks: Hooks,
@@ -388,7 +392,18 @@ impl Shared {
 
     /// Gives an idle processor, if there is one, to a thread.
     pub(crate) fn wake(&self) {
-        self.carry_out(self.processors.wake_one());
+        let wake = match self.config.distances.neighbours() {
+            None => self.processors.wake_one(),
+            Some(_) => self.wake_near(local::with(|local| local?.seat().home())),
+        };
+        self.carry_out(wake);
+    }
+
+    fn wake_near(&self, place: Option<ProcessorId>) -> Option<Wake> {
+        let distances = &self.config.distances;
+        let near =
+            |p| Some(distances.nearness(place, Some(p))).filter(|&nearness| nearness != Nearness::NEXT);
+        self.processors.wake_near(near)
     }
 
     fn carry_out(&self, wake: Option<Wake>) {
