@@ -3,7 +3,7 @@
 //! On most machines nobody is nearer than others, or it is not known since workers are bound to nothing. Then there are
 //! no rings: everything that asks here has a path without them, which costs no more than if there were no distances.
 
-use crate::processors::ProcessorId;
+use crate::processors::{ProcessorId, Processors, Wake};
 use crate::topology::{Nearness, Neighbours, Placement, Ring, Topology};
 
 /// Near threads are tried before others. See the [module](self).
@@ -41,6 +41,17 @@ impl Distances {
             (Some(_), Some(from), Some(to)) if from == to => Nearness::NEXT,
             (Some(neighbours), Some(from), Some(to)) => neighbours.nearness(from as usize, to as usize),
             _ => Nearness::in_node(self.ring),
+        }
+    }
+
+    /// Wakes somebody, near to `place`.
+    pub(crate) fn wake(&self, processors: &Processors, place: Option<ProcessorId>) -> Option<Wake> {
+        match (self.neighbours(), place) {
+            (Some(_), Some(_)) => {
+                let is_not_next = |nearness: &Nearness| *nearness != Nearness::NEXT;
+                processors.wake_near(|p| Some(self.nearness(place, Some(p))).filter(is_not_next))
+            }
+            _ => processors.wake_one(),
         }
     }
 

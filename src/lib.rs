@@ -36,7 +36,8 @@
 //! 8. `pressure`, `admission`: how much memory there is, and who may start work that needs some.
 //! 9. `topology`: the machine, where workers sit on it, and who is near whom. `distances`, `peers`: what the scheduler makes
 //!    of that.
-//! 10. `hyper`, `serve`: HTTP on it. `addressed`, `__rayon`: what rayon's programs need. `model`: the loom models.
+//! 10. `hyper`, `serve`: HTTP on it. `addressed`, `__rayon`: what rayon's programs need. `__sim`: what the
+//!     simulator in `crates/beat-sim` drives. `model`: the loom models.
 
 // The models use a part of each protocol's vocabulary.
 #![cfg_attr(loom, allow(dead_code))]
@@ -44,6 +45,9 @@
 #[cfg(not(loom))]
 #[doc(hidden)]
 pub mod __rayon;
+#[cfg(not(loom))]
+#[doc(hidden)]
+pub mod __sim;
 mod addressed;
 pub mod admission;
 #[cfg(not(loom))]

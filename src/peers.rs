@@ -6,7 +6,7 @@
 //! `join` say, counts as of the same node.
 //!
 //! The list is in order of nearness as far as that was seen. Whoever is visited may have moved since: that is noted, and
-//! the list put in order before the next walk. Whoever has come near unseen is found when one goes far. So no thread
+//! the list put in order before the next walk; if he is farther now, he comes last. Whoever has come near unseen is found when one goes far. So no thread
 //! tells others that it moves, and nobody reads what he does not visit.
 //!
 //! Where nobody is nearer than others ([`Distances`]) there is one ring, and no looks at where anybody is.
@@ -24,11 +24,11 @@ use crate::topology::{Circle, Nearness, Ring};
 
 /// How long one who searches stays near those who fork, in nanoseconds: some gifts' worth
 /// (see [`heartbeat`](crate::heartbeat)).
-const PATIENCE: u64 = 10_000;
+pub const PATIENCE: u64 = 10_000;
 /// How many tasks come from afar at most, up to half of those that lie there.
-pub(crate) const FAR_TASKS: usize = 128;
+pub const FAR_TASKS: usize = 128;
 /// How many halves of joins, likewise.
-pub(crate) const FAR_TICKETS: usize = 8;
+pub const FAR_TICKETS: usize = 8;
 
 /// How far a thread looks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,6 +68,8 @@ struct Entry<P> {
     peer: P,
     place: Option<ProcessorId>,
     nearness: Nearness,
+    /// It has been found to be farther than where it stands in the list, and is still to be visited.
+    is_late: bool,
 }
 
 /// See the [module](self).
@@ -91,7 +93,7 @@ impl<P: Peer> Peers<P> {
     /// Other peers than before.
     pub(crate) fn replace(&mut self, peers: impl IntoIterator<Item = P>) {
         self.entries.clear();
-        let unseen = |peer| Entry { peer, place: None, nearness: Nearness::NEXT };
+        let unseen = |peer| Entry { peer, place: None, nearness: Nearness::NEXT, is_late: false };
         self.entries.extend(peers.into_iter().map(unseen));
         for entry in &mut self.entries {
             entry.place = entry.peer.place();
@@ -114,6 +116,7 @@ impl<P: Peer> Peers<P> {
         }
         self.put_in_order(place, distances);
         let Self { entries, rings, in_order, .. } = self;
+        let mut some_are_late = false;
         for (ring, range) in rings {
             if reach == Reach::Near && ring.is_far() {
                 return None;
@@ -124,7 +127,12 @@ impl<P: Peer> Peers<P> {
                 if seen != entry.place {
                     entry.place = seen;
                     entry.nearness = distances.nearness(place, seen);
+                    entry.is_late = entry.nearness.ring > *ring;
                     *in_order = false;
+                    if entry.is_late {
+                        some_are_late = true;
+                        continue;
+                    }
                 }
                 let found = f(&entry.peer, entry.nearness.ring);
                 if found.is_some() {
@@ -132,7 +140,9 @@ impl<P: Peer> Peers<P> {
                 }
             }
         }
-        None
+        let late = entries.iter().filter(|entry| some_are_late && entry.is_late);
+        late.filter(|entry| reach == Reach::Everywhere || !entry.nearness.ring.is_far())
+            .find_map(|entry| f(&entry.peer, entry.nearness.ring))
     }
 
     fn put_in_order(&mut self, place: Option<ProcessorId>, distances: &Distances) {
@@ -141,6 +151,7 @@ impl<P: Peer> Peers<P> {
         }
         for entry in &mut self.entries {
             entry.nearness = distances.nearness(place, entry.place);
+            entry.is_late = false;
         }
         self.entries.sort_unstable_by_key(|entry| entry.nearness);
         self.rings.clear();
@@ -230,10 +241,15 @@ mod tests {
         // 1 and 2 change places.
         threads[0].1.set(Some(2));
         threads[1].1.set(Some(1));
-        assert_eq!(order(&mut peers, &distances, Reach::Near), [(1, Ring::Remote)]);
+        assert_eq!(order(&mut peers, &distances, Reach::Near), []);
         let all = order(&mut peers, &distances, Reach::Everywhere);
         assert_eq!(all.len(), 3);
         assert_eq!(order(&mut peers, &distances, Reach::Near), [(2, Ring::Node)]);
+        // And back, seen in one walk.
+        threads[0].1.set(Some(1));
+        threads[1].1.set(Some(2));
+        let all = order(&mut peers, &distances, Reach::Everywhere);
+        assert_eq!((all.len(), all[2]), (3, (2, Ring::Remote)));
     }
 
     #[test]

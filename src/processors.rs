@@ -192,7 +192,7 @@ pub(crate) enum Wake {
 
 /// How a thread came out of its sleep.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Woken {
+pub(crate) enum Woken {
     /// A waker gave it a processor, and counted it as searching.
     Assigned,
     /// It took a processor itself.
@@ -344,7 +344,7 @@ impl Processors {
 
     /// Sleep 1. The thread stands in the list of sleepers until it is woken. Returns the census after it, or
     /// `None`, with nothing changed, if `most` threads sleep already.
-    fn sleep(&self, seat: &Arc<Seat>, searching: bool, most: usize) -> Option<Census> {
+    pub(crate) fn sleep(&self, seat: &Arc<Seat>, searching: bool, most: usize) -> Option<Census> {
         let mut lists = self.lists.lock();
         if lists.sleepers.len() >= most {
             return None;
@@ -374,7 +374,7 @@ impl Processors {
     }
 
     /// A sleeper gets up of its own accord, counting as `searching`: events came, or it must look again.
-    fn wake_self(&self, seat: &Arc<Seat>, searching: bool) -> Woken {
+    pub(crate) fn wake_self(&self, seat: &Arc<Seat>, searching: bool) -> Woken {
         let mut lists = self.lists.lock();
         let Some(place) = lists.sleepers.iter().position(|s| Arc::ptr_eq(&s.seat, seat)) else {
             return Woken::Assigned;

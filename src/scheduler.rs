@@ -44,7 +44,6 @@ use crate::runtime::{Hook, PoolSettings};
 use crate::scope::OpenScope;
 use crate::task::Runnable;
 use crate::task::contained::Contained;
-use crate::topology::Nearness;
 use crate::watchdog::Watchdog;
 use crate::worker;
 
@@ -156,6 +155,11 @@ impl std::fmt::Debug for Config {
             .field("pins", &self.pins)
             .finish_non_exhaustive()
     }
+}
+
+/// Whether `tasks` queued tasks, which take so many nanoseconds each, are worth a wake-up.
+pub fn is_worth_waking(tasks: usize, stretch: u64) -> bool {
+    tasks as u64 * stretch >= WORTH_WAKING
 }
 
 /// One runtime, as its threads and handles see it.
@@ -347,7 +351,7 @@ impl Shared {
     /// Whether `tasks` queued tasks are worth a wake-up.
     pub(crate) fn is_worth_waking(&self, tasks: usize) -> bool {
         // Relaxed: an estimate.
-        tasks as u64 * self.mean_stretch.load(Relaxed) >= WORTH_WAKING
+        is_worth_waking(tasks, self.mean_stretch.load(Relaxed))
     }
 
     /// Takes a new measurement into the running mean: so many polls took so long, and in all the tasks came to wait, or
@@ -392,18 +396,9 @@ impl Shared {
 
     /// Gives an idle processor, if there is one, to a thread.
     pub(crate) fn wake(&self) {
-        let wake = match self.config.distances.neighbours() {
-            None => self.processors.wake_one(),
-            Some(_) => self.wake_near(local::with(|local| local?.seat().home())),
-        };
-        self.carry_out(wake);
-    }
-
-    fn wake_near(&self, place: Option<ProcessorId>) -> Option<Wake> {
         let distances = &self.config.distances;
-        let near =
-            |p| Some(distances.nearness(place, Some(p))).filter(|&nearness| nearness != Nearness::NEXT);
-        self.processors.wake_near(near)
+        let place = distances.neighbours().and_then(|_| local::with(|local| local?.seat().home()));
+        self.carry_out(distances.wake(&self.processors, place));
     }
 
     fn carry_out(&self, wake: Option<Wake>) {

@@ -25,7 +25,7 @@ use crate::driver::Token;
 use crate::lifecycle;
 use crate::local::{Local, Owned, Remote, Role, Turn};
 use crate::os::{self, Slice};
-use crate::peers::Reach;
+use crate::peers::{PATIENCE, Reach};
 use crate::processors::{self, ProcessorId, fence};
 use crate::rest::{Counted, Unit};
 use crate::runtime::{Hook, context};
@@ -38,16 +38,16 @@ use crate::ticket::{Claim, Ticket};
 use crate::user_code::{self, Computing, hand_over};
 
 /// How often a thread looks past its own queue. A prime, so that it beats with no period of the program's.
-const TICK: u32 = 61;
+pub const TICK: u32 = 61;
 /// How long a thread looks for work before it sleeps, while others fork: about what it costs to put it to sleep and to
 /// wake it up, in ns.
-const SEARCH: u64 = 50_000;
+pub const SEARCH: u64 = 50_000;
 /// How many pauses lie between two rounds of a search.
-const PAUSES: u32 = 40;
+pub const PAUSES: u32 = 40;
 /// How many rounds of a search lie between two requests to those who fork.
-const ROUNDS_PER_REQUEST: u32 = 4;
+pub const ROUNDS_PER_REQUEST: u32 = 4;
 /// How many threads may sleep without a processor before one of them ends.
-const SPARE_THREADS: usize = 4;
+pub const SPARE_THREADS: usize = 4;
 /// After how many wake-ups without a computing worker the duty thread hands the driver back.
 const QUIET_WAKEUPS: u32 = 64;
 
@@ -199,8 +199,14 @@ impl<'a> Worker<'a> {
             if searching.is_none() {
                 *searching = Searching::start(self.shared);
             }
-            if searching.is_some() {
-                work = self.search();
+            // One who may not search waits a moment all the same before it goes far.
+            let limit = match self.first_reach() {
+                _ if searching.is_some() => SEARCH,
+                Reach::Near => PATIENCE,
+                Reach::Everywhere => 0,
+            };
+            if limit > 0 {
+                work = self.search(limit);
             }
         }
         if work.is_none() && self.first_reach() == Reach::Near {
@@ -362,8 +368,8 @@ impl<'a> Worker<'a> {
         None
     }
 
-    /// Point 7.
-    fn search(&self) -> Option<Work> {
+    /// Point 7, for some `limit` nanoseconds.
+    fn search(&self, limit: u64) -> Option<Work> {
         let start = os::now();
         let mut round = 0u32;
         let mut reach = self.first_reach();
@@ -379,7 +385,7 @@ impl<'a> Worker<'a> {
             }
             if round.is_multiple_of(ROUNDS_PER_REQUEST) {
                 let searched = os::now().saturating_sub(start);
-                if searched > SEARCH {
+                if searched > limit {
                     break;
                 }
                 reach = reach.after(searched, true);
