@@ -36,13 +36,13 @@ use std::time::Duration;
 use crate::processors::Census;
 
 /// The countdown at the start of an item of work: its first fork looks at the clock.
-pub(crate) const FIRST: i32 = DUE;
+pub const FIRST: i32 = DUE;
 /// A countdown that is over.
 const DUE: i32 = -1;
 /// The countdown after the first look.
 const SECOND: u64 = 16;
 /// What somebody who wants to be heard stores: below what a countdown reaches by itself.
-pub(crate) const ASKED: i32 = -1_000;
+pub const ASKED: i32 = -1_000;
 /// How much the countdown may grow from one look to the next.
 const GROWTH: u64 = 4;
 /// The countdown's upper end.

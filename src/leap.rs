@@ -36,11 +36,11 @@ use crate::ticket::{Claim, Ticket};
 use crate::user_code;
 
 /// How long a joiner looks for parts, in nanoseconds: about what two switches and a wake-up cost.
-const PATIENCE: u64 = 40_000;
+pub const PATIENCE: u64 = 40_000;
 /// How often it looks whether the half is done between two looks for a part.
 const LOOKS: u32 = 16;
 /// How many looks for a part lie between two requests to the thief.
-const LOOKS_PER_REQUEST: u32 = 8;
+pub const LOOKS_PER_REQUEST: u32 = 8;
 /// How many leaps there may be on one stack.
 const DEEPEST: u32 = 256;
 

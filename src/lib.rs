@@ -34,8 +34,10 @@
 //!    share, their loop, what they do inside user code, and who watches over it.
 //! 7. `runtime`, `roll`, `lifecycle`: making, using and ending it all. `metrics`. `long_polls`. `os`.
 //! 8. `pressure`, `admission`: how much memory there is, and who may start work that needs some.
-//! 9. `topology`: the machine, where workers sit on it, and who is near whom.
-//! 10. `hyper`, `serve`: HTTP on it. `addressed`, `__rayon`: what rayon's programs need. `model`: the loom models.
+//! 9. `topology`: the machine, where workers sit on it, and who is near whom. `distances`, `peers`: what the scheduler makes
+//!    of that.
+//! 10. `hyper`, `serve`: HTTP on it. `addressed`, `__rayon`: what rayon's programs need. `__sim`: what the
+//!     simulator in `crates/beat-sim` drives. `model`: the loom models.
 
 // The models use a part of each protocol's vocabulary.
 #![cfg_attr(loom, allow(dead_code))]
@@ -43,6 +45,9 @@
 #[cfg(not(loom))]
 #[doc(hidden)]
 pub mod __rayon;
+#[cfg(not(loom))]
+#[doc(hidden)]
+pub mod __sim;
 mod addressed;
 pub mod admission;
 #[cfg(not(loom))]
@@ -58,6 +63,8 @@ mod carried;
 mod carried;
 #[cfg(not(loom))]
 mod crowding;
+#[cfg(not(loom))]
+mod distances;
 mod driver;
 mod duty;
 #[cfg(not(loom))]
@@ -86,6 +93,8 @@ mod model;
 #[cfg(not(loom))]
 mod os;
 mod parker;
+#[cfg(not(loom))]
+mod peers;
 #[cfg(not(loom))]
 pub mod pressure;
 mod processors;

@@ -31,11 +31,13 @@ use crate::heartbeat::{FIRST, Heartbeat, Lengths};
 use crate::latent::{LatentJobs, Owner};
 use crate::metrics::Counters;
 use crate::os::{self, Affinity, Schedstat, Slice, ThreadClock};
+use crate::peers::{FAR_TASKS, FAR_TICKETS, Peer, Peers, Reach};
 use crate::processors::{Census, ProcessorId, Seat};
 use crate::scheduler::Shared;
 use crate::task::Runnable;
 use crate::task::budget::Budgets;
-use crate::ticket::Ticket;
+use crate::ticket::{Claim, Ticket};
+use crate::topology::Ring;
 
 /// What a thread with a [`Local`] is there for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -185,14 +187,29 @@ impl Remote {
         steal(|| self.tickets.steal())
     }
 
+    /// Some of the tickets, into `into`, which has come a long way for them; returns one of them.
+    pub(crate) fn steal_tickets(&self, into: &Deque<Arc<Ticket>>) -> Option<Arc<Ticket>> {
+        steal(|| self.tickets.steal_batch_with_limit_and_pop(into, FAR_TICKETS))
+    }
+
     /// The oldest task, the LIFO slot last.
     pub(crate) fn steal_task(&self) -> Option<Runnable> {
         steal(|| self.tasks.steal()).or_else(|| take(&self.lifo))
     }
 
-    /// Half of the tasks, into `into`; returns one of them.
-    pub(crate) fn steal_tasks(&self, into: &Deque<Runnable>) -> Option<Runnable> {
-        steal(|| self.tasks.steal_batch_and_pop(into)).or_else(|| take(&self.lifo))
+    /// Half of the tasks, into `into`, more of them if that has come a long way; returns one of them.
+    pub(crate) fn steal_tasks(&self, into: &Deque<Runnable>, far: bool) -> Option<Runnable> {
+        let batch = || match far {
+            false => self.tasks.steal_batch_and_pop(into),
+            true => self.tasks.steal_batch_with_limit_and_pop(into, FAR_TASKS),
+        };
+        steal(batch).or_else(|| take(&self.lifo))
+    }
+}
+
+impl Peer for Arc<Remote> {
+    fn place(&self) -> Option<ProcessorId> {
+        self.seat.home()
     }
 }
 
@@ -258,8 +275,8 @@ pub(crate) struct Local {
     /// The duty thread's count of wake-ups in a row at which no worker computed.
     pub(crate) quiet: Cell<u32>,
     random: Cell<u64>,
-    /// A copy of the table of threads, and its version.
-    peers: RefCell<(u64, Vec<Arc<Remote>>)>,
+    /// The other threads, and of which version of their table.
+    peers: RefCell<(u64, Peers<Arc<Remote>>)>,
     tick: Cell<u32>,
     /// When the batch of polls at hand began, after how many the task had to wait or had ended, and how many there were.
     batch: Cell<(u64, u32, u32)>,
@@ -456,7 +473,7 @@ impl Local {
             slice: Cell::new(None),
             quiet: Cell::new(0),
             random: Cell::new(ptr::from_ref(&*remote) as u64 | 1),
-            peers: RefCell::new((u64::MAX, Vec::new())),
+            peers: RefCell::new((u64::MAX, Peers::default())),
             tick: Cell::new(0),
             batch: Cell::new((0, 0, 0)),
             budgets: Budgets::default(),
@@ -523,6 +540,23 @@ impl Local {
         {
             self.tickets.push(newest);
         }
+    }
+
+    /// Where tickets that are stolen in a batch go.
+    pub(crate) fn ticket_deque(&self) -> &Deque<Arc<Ticket>> {
+        &self.tickets
+    }
+
+    /// At the loop: a half that lies on this thread's own queue. It came along with others from afar, or was put back by a
+    /// leap; those that the thread promoted itself have ended.
+    pub(crate) fn claim_own(&self) -> Option<Claim> {
+        while self.has_open_ticket() {
+            // Between the look and this somebody may take it.
+            if let Some(claim) = self.tickets.pop().and_then(Ticket::claim) {
+                return Some(claim);
+            }
+        }
+        None
     }
 
     /// The ticket of the claimed half that runs here; null if none does.
@@ -611,15 +645,21 @@ impl Local {
 
     // ----- others -----
 
-    /// Calls `f` with each other thread of the runtime, from a random one on, until it returns `Some`.
+    /// Calls `f` with each other thread of the runtime, the near ones first, until it returns `Some`.
     pub(crate) fn find_peer<T>(&self, mut f: impl FnMut(&Arc<Remote>) -> Option<T>) -> Option<T> {
+        self.find_peer_within(Reach::Everywhere, |peer, _| f(peer))
+    }
+
+    /// The same with those in reach, each with the ring that it is in.
+    pub(crate) fn find_peer_within<T>(
+        &self,
+        reach: Reach,
+        f: impl FnMut(&Arc<Remote>, Ring) -> Option<T>,
+    ) -> Option<T> {
         let mut peers = self.peers.borrow_mut();
-        self.shared.threads.refresh(&mut peers);
-        let peers = &peers.1;
-        let start = self.next_random() as usize % peers.len().max(1);
-        let (front, back) = peers.split_at(start);
-        let mut others = back.iter().chain(front).filter(|p| !Arc::ptr_eq(p, &self.remote));
-        others.find_map(&mut f)
+        let (version, peers) = &mut *peers;
+        self.shared.threads.refresh(version, peers, &self.remote);
+        peers.find(self.seat().home(), &self.shared.config.distances, reach, || self.next_random(), f)
     }
 
     /// xorshift64: which victim goes first.
@@ -836,14 +876,13 @@ impl Threads {
         self.version.fetch_add(1, SeqCst);
     }
 
-    /// Brings a copy up to date.
-    pub(crate) fn refresh(&self, copy: &mut (u64, Vec<Arc<Remote>>)) {
+    /// Brings the copy of a thread up to date, which has all others.
+    fn refresh(&self, version: &mut u64, others: &mut Peers<Arc<Remote>>, me: &Arc<Remote>) {
         // Acquire pairs with `insert`: a thread that is seen to exist is in the list.
-        let version = self.version.load(Acquire);
-        if copy.0 != version {
+        if *version != self.version.load(Acquire) {
             let list = self.list.lock();
-            copy.1.clone_from(&list);
-            copy.0 = self.version.load(Acquire);
+            others.replace(list.iter().filter(|thread| !Arc::ptr_eq(thread, me)).map(Arc::clone));
+            *version = self.version.load(Acquire);
         }
     }
 

@@ -4,6 +4,8 @@ use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
+use crate::topology::Ring;
+
 /// A counter that only one thread writes.
 #[derive(Debug, Default)]
 pub(crate) struct Counter(AtomicU64);
@@ -124,6 +126,18 @@ counters! {
     tasks_stolen,
     /// Halves of joins and jobs of scopes taken from another thread.
     steals,
+    /// Times halves of joins or tasks were taken from a thread on the same physical core; see [`Metrics::steals_from`].
+    steals_smt,
+    /// Likewise around the same level 2 cache.
+    steals_l2,
+    /// Likewise around the same level 3 cache.
+    steals_l3,
+    /// Likewise of the same NUMA node, without a common cache, or in a place that is not known.
+    steals_node,
+    /// Likewise in the same package, of another NUMA node.
+    steals_package,
+    /// Likewise in another package.
+    steals_remote,
     /// Halves of joins put on offer.
     promotions,
     /// Processors given up by a waiting thread, or taken from a sleeping one.
@@ -136,4 +150,47 @@ counters! {
     unpins,
     /// Ticks of the watchdog.
     watchdog_ticks,
+}
+
+impl Counters {
+    /// Times something was stolen in a ring.
+    pub(crate) fn steals_in(&self, ring: Ring) -> &Counter {
+        match ring {
+            Ring::Smt => &self.steals_smt,
+            Ring::L2 => &self.steals_l2,
+            Ring::L3 => &self.steals_l3,
+            Ring::Node => &self.steals_node,
+            Ring::Package => &self.steals_package,
+            Ring::Remote => &self.steals_remote,
+        }
+    }
+}
+
+impl Metrics {
+    /// Times halves of joins or tasks were taken from a thread so near: of the processor that it held, or held last. What
+    /// comes along counts once; jobs of scopes, which are offered to all, are not in it.
+    ///
+    /// Distances are known where workers are bound to CPUs ([`Builder::pinning`](crate::Builder::pinning)). Elsewhere, and of
+    /// foreign threads that fork, [`Ring::Node`] is what all are in.
+    ///
+    /// ```
+    /// use beat::topology::Ring;
+    ///
+    /// let runtime = beat::Runtime::builder().worker_threads(2).build()?;
+    /// let metrics = runtime.metrics();
+    /// assert_eq!(metrics.steals_from(Ring::Remote), metrics.steals_remote);
+    /// let near = metrics.steals_smt + metrics.steals_l2 + metrics.steals_l3 + metrics.steals_node + metrics.steals_package;
+    /// println!("{near} near, {} far", metrics.steals_remote);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn steals_from(&self, ring: Ring) -> u64 {
+        match ring {
+            Ring::Smt => self.steals_smt,
+            Ring::L2 => self.steals_l2,
+            Ring::L3 => self.steals_l3,
+            Ring::Node => self.steals_node,
+            Ring::Package => self.steals_package,
+            Ring::Remote => self.steals_remote,
+        }
+    }
 }

@@ -115,13 +115,16 @@ const COMPUTING: u32 = 1 << 31;
 /// The thread has been told which processor it holds: see [*Numbers*](self#numbers). Never without a processor.
 const NUMBERED: u32 = 1 << 30;
 
+/// The home of a thread that never held a processor.
+const NOWHERE: ProcessorId = ProcessorId::MAX;
+
 /// A thread's place at the table: where it sleeps, and which processor it holds.
 ///
 /// | field | who | when |
 /// |---|---|---|
 /// | `parker` | owner parks, anyone unparks | any time |
 /// | `word` | written under the lock of [`Processors`]; read by anyone, relaxed | a stale read is harmless |
-/// | `home` | written under that lock | the last processor held |
+/// | `home` | written under that lock; read by anyone, relaxed | the last processor held, or [`NOWHERE`] |
 #[derive(Debug)]
 pub(crate) struct Seat {
     pub(crate) parker: Arc<Parker>,
@@ -138,7 +141,7 @@ impl Seat {
     /// For a thread that counts as awake there, unless it is parked.
     pub(crate) fn counted(rest: Option<Arc<Rest>>) -> Self {
         let parker = Arc::new(Parker::counted(rest));
-        Self { parker, word: AtomicU32::new(0), home: AtomicU32::new(0) }
+        Self { parker, word: AtomicU32::new(0), home: AtomicU32::new(NOWHERE) }
     }
 
     /// The processor the thread holds.
@@ -181,9 +184,10 @@ impl Seat {
         self.word.store(word | if numbered { NUMBERED } else { 0 }, Relaxed);
     }
 
-    fn home(&self) -> ProcessorId {
-        // Relaxed: read under the lock that orders its writers.
-        self.home.load(Relaxed)
+    /// The processor that the thread holds, or held last.
+    pub(crate) fn home(&self) -> Option<ProcessorId> {
+        // Relaxed: read under the lock that orders its writers, or as a hint where its data are.
+        Some(self.home.load(Relaxed)).filter(|&p| p != NOWHERE)
     }
 }
 
@@ -221,7 +225,7 @@ pub(crate) enum Wake {
 
 /// How a thread came out of its sleep.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Woken {
+pub(crate) enum Woken {
     /// A waker gave it a processor, and counted it as searching.
     Assigned,
     /// It took a processor itself.
@@ -381,7 +385,7 @@ impl Processors {
 
     /// Sleep 1. The thread stands in the list of sleepers until it is woken. Returns the census after it and whether it
     /// leaves a processor idle, or `None`, with nothing changed, if `most` threads sleep already.
-    fn sleep(&self, seat: &Arc<Seat>, searching: bool, most: usize) -> Option<(Census, bool)> {
+    pub(crate) fn sleep(&self, seat: &Arc<Seat>, searching: bool, most: usize) -> Option<(Census, bool)> {
         let mut lists = self.lists.lock();
         if lists.sleepers.len() >= most {
             return None;
@@ -408,14 +412,14 @@ impl Processors {
     pub(crate) fn guard_driver(&self, seat: &Arc<Seat>) {
         let mut lists = self.lists.lock();
         // Not if it has been withheld meanwhile.
-        let is_idle = lists.idle.contains(&seat.home());
+        let is_idle = seat.home().is_some_and(|home| lists.idle.contains(&home));
         if let Some(sleeper) = lists.sleepers.iter_mut().find(|s| Arc::ptr_eq(&s.seat, seat)) {
             sleeper.in_driver = is_idle;
         }
     }
 
     /// A sleeper gets up of its own accord, counting as `searching`: events came, or it must look again.
-    fn wake_self(&self, seat: &Arc<Seat>, searching: bool) -> Woken {
+    pub(crate) fn wake_self(&self, seat: &Arc<Seat>, searching: bool) -> Woken {
         let mut lists = self.lists.lock();
         let Some(place) = lists.sleepers.iter().position(|s| Arc::ptr_eq(&s.seat, seat)) else {
             return Woken::Assigned;
@@ -444,24 +448,30 @@ impl Processors {
     /// processor is idle.
     #[cfg_attr(not(loom), expect(dead_code, reason = "the models have no places"))]
     pub(crate) fn wake_one(&self) -> Option<Wake> {
-        self.wake_where(|_| true, |_, _| {})
+        self.wake_near(|_| None::<()>)
+    }
+
+    /// The same, one that is near: `near` says how far a processor is, `None` that none can be nearer.
+    pub(crate) fn wake_near<N: Ord>(&self, near: impl Fn(ProcessorId) -> Option<N>) -> Option<Wake> {
+        self.wake_where(near, |_| true, |_, _| {})
     }
 
     /// The same, with a processor that `suits` if there is one. `prepare` is told of a thread that gets another processor
     /// than it had last, before it can wake.
-    pub(crate) fn wake_where(
+    pub(crate) fn wake_where<N: Ord>(
         &self,
+        near: impl Fn(ProcessorId) -> Option<N>,
         suits: impl Fn(ProcessorId) -> bool,
         prepare: impl FnOnce(&Seat, ProcessorId),
     ) -> Option<Wake> {
         let mut lists = self.lists.lock();
-        let (place, index) = lists.choose()?;
+        let (place, index) = lists.choose(near)?;
         let Some(sleeper) = place.map(|place| &lists.sleepers[place]).filter(|sleeper| !sleeper.in_driver)
         else {
             return Some(self.give(&mut lists, place, index));
         };
-        let index = lists.exchange(index, suits);
-        if lists.idle[index] != sleeper.seat.home() {
+        let index = lists.exchange_chosen(index, suits);
+        if sleeper.seat.home() != Some(lists.idle[index]) {
             prepare(&sleeper.seat, lists.idle[index]);
         }
         Some(self.give(&mut lists, place, index))
@@ -477,7 +487,7 @@ impl Processors {
         }
         let index = lists.idle.iter().position(|&q| q == p)?;
         // Its own thread, or the one in the driver that guards it, or anybody.
-        let own = lists.sleepers.iter().rposition(|s| s.seat.home() == p);
+        let own = lists.sleepers.iter().rposition(|s| s.seat.home() == Some(p));
         let place = own.or_else(|| lists.sleepers.iter().rposition(|s| !s.in_driver));
         Some(self.give(&mut lists, place, index))
     }
@@ -707,13 +717,13 @@ impl Processors {
 impl Lists {
     /// Whether `p` is what the thread in the driver will run on when events come: not for others to take.
     fn is_guarded(&self, p: ProcessorId) -> bool {
-        self.sleepers.iter().any(|s| s.in_driver && s.seat.home() == p)
+        self.sleepers.iter().any(|s| s.in_driver && s.seat.home() == Some(p))
     }
 
     /// An idle processor that may be taken, `home` if possible.
-    fn unguarded(&self, home: ProcessorId) -> Option<usize> {
+    fn unguarded(&self, home: Option<ProcessorId>) -> Option<usize> {
         let free = |&index: &usize| !self.is_guarded(self.idle[index]);
-        let own = self.idle.iter().position(|&p| p == home).filter(free);
+        let own = self.idle.iter().position(|&p| Some(p) == home).filter(free);
         own.or_else(|| (0..self.idle.len()).rev().find(free))
     }
 
@@ -723,56 +733,79 @@ impl Lists {
         let free = (0..self.idle.len()).rev().find(|&index| !self.is_guarded(self.idle[index]));
         let index = free.or(self.idle.len().checked_sub(1))?;
         let p = self.idle[index];
-        for sleeper in self.sleepers.iter_mut().filter(|s| s.seat.home() == p) {
+        for sleeper in self.sleepers.iter_mut().filter(|s| s.seat.home() == Some(p)) {
             sleeper.in_driver = false;
         }
         Some(index)
     }
 
-    /// Whom to wake, on what (places in `sleepers` and `idle`): the newest sleeper beside its own processor;
-    /// any sleeper on a free processor; last the one in the driver, whose wake-up is dear; else a new thread.
-    fn choose(&self) -> Option<(Option<usize>, usize)> {
+    /// Whom to wake, on what (places in `sleepers` and `idle`): the nearest sleeper beside its own processor, of those the
+    /// newest; any sleeper on a free processor; last the one in the driver, whose wake-up is dear; else a new thread.
+    fn choose<N: Ord>(&self, near: impl Fn(ProcessorId) -> Option<N>) -> Option<(Option<usize>, usize)> {
         let newest_first = || self.sleepers.iter().enumerate().rev();
-        let at_home = |(_, s): &(usize, &Asleep)| {
-            let home = s.seat.home();
-            !s.in_driver && self.idle.contains(&home) && !self.is_guarded(home)
-        };
-        let elsewhere = |(_, s): &(usize, &Asleep)| !s.in_driver;
-        let in_driver = |(_, s): &(usize, &Asleep)| s.in_driver && self.idle.contains(&s.seat.home());
+        let elsewhere = || newest_first().filter(|(_, s)| !s.in_driver);
+        // Beside its own processor, and where that is in `idle`.
+        let own = |(place, home): (usize, ProcessorId)| Some((Some(place), self.position(home)?));
+        let at_home = |(place, home)| own((place, home)).filter(|_| !self.is_guarded(home));
+        let homes = elsewhere().filter_map(|(place, s)| Some((place, s.seat.home()?)));
 
-        if let Some((place, sleeper)) = newest_first().find(at_home) {
-            return Some((Some(place), self.position(sleeper.seat.home())));
+        if let Some(chosen) = nearest(homes, |&(_, home)| near(home), at_home) {
+            return Some(chosen);
         }
-        if let Some((place, sleeper)) = newest_first().find(elsewhere)
+        if let Some((place, sleeper)) = elsewhere().next()
             && let Some(index) = self.unguarded(sleeper.seat.home())
         {
             return Some((Some(place), index));
         }
-        if let Some((place, sleeper)) = newest_first().find(in_driver) {
-            return Some((Some(place), self.position(sleeper.seat.home())));
+        let in_driver = newest_first().filter(|(_, s)| s.in_driver);
+        let mut homes = in_driver.filter_map(|(place, s)| Some((place, s.seat.home()?)));
+        if let Some(chosen) = homes.find_map(own) {
+            return Some(chosen);
         }
-        let index = self.idle.len().checked_sub(1)?;
-        Some((None, index))
+        let newest = (0..self.idle.len()).rev();
+        Some((None, nearest(newest, |&index| near(self.idle[index]), Some)?))
     }
 
     /// The place of an idle processor that suits instead of the one at `index`, if that does not. The thread in the driver
     /// may have guarded it: then that guards the other one from now on.
-    fn exchange(&self, index: usize, suits: impl Fn(ProcessorId) -> bool) -> usize {
+    fn exchange_chosen(&self, index: usize, suits: impl Fn(ProcessorId) -> bool) -> usize {
         let chosen = self.idle[index];
         let better = self.idle.iter().position(|&p| suits(p)).filter(|_| !suits(chosen));
         let Some(better) = better else {
             return index;
         };
-        let guard = self.sleepers.iter().find(|s| s.in_driver && s.seat.home() == self.idle[better]);
+        let guard = self.sleepers.iter().find(|s| s.in_driver && s.seat.home() == Some(self.idle[better]));
         if let Some(guard) = guard {
             guard.seat.set_home(chosen);
         }
         better
     }
 
-    fn position(&self, p: ProcessorId) -> usize {
-        self.idle.iter().position(|&q| q == p).expect("the caller found it in the list")
+    fn position(&self, p: ProcessorId) -> Option<usize> {
+        self.idle.iter().position(|&q| q == p)
     }
+}
+
+/// What `choose` makes of the nearest item of which it makes something, of several the first. It is asked only of those
+/// that would be the nearest so far: seldom, for there are few distances.
+fn nearest<T, C, N: Ord>(
+    items: impl Iterator<Item = T>,
+    near: impl Fn(&T) -> Option<N>,
+    choose: impl Fn(T) -> Option<C>,
+) -> Option<C> {
+    let mut best = None;
+    for item in items {
+        let distance = near(&item);
+        if best.as_ref().is_some_and(|(least, _)| distance >= *least) {
+            continue;
+        }
+        let none_is_nearer = distance.is_none();
+        best = choose(item).map(|choice| (distance, choice)).or(best);
+        if none_is_nearer && best.as_ref().is_some_and(|(least, _)| least.is_none()) {
+            break;
+        }
+    }
+    best.map(|(_, choice)| choice)
 }
 
 /// Submit 2 and Sleep 2.

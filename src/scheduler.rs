@@ -38,6 +38,7 @@ use crate::addressed::Addressed;
 use crate::admission::Admission;
 use crate::allotment::{self, Allotment};
 use crate::blocking::Pool;
+use crate::distances::Distances;
 use crate::driver::{Cover, DriverSlot};
 use crate::duty::{self, Duty};
 use crate::jobs::Offers;
@@ -103,6 +104,8 @@ pub(crate) struct Config {
     pub(crate) pins: Vec<Affinity>,
     /// The mask of a pinned worker that is let go.
     pub(crate) free: Option<Affinity>,
+    /// Who is near whom, as far as workers have places.
+    pub(crate) distances: Distances,
     /// The mask of threads that are not pinned.
     pub(crate) unpinned: Option<Affinity>,
     pub(crate) hooks: Hooks,
@@ -179,6 +182,11 @@ impl std::fmt::Debug for Config {
             .field("pins", &self.pins)
             .finish_non_exhaustive()
     }
+}
+
+/// Whether `tasks` queued tasks, which take so many nanoseconds each, are worth a wake-up.
+pub fn is_worth_waking(tasks: usize, stretch: u64) -> bool {
+    tasks as u64 * stretch >= WORTH_WAKING
 }
 
 /// One runtime, as its threads and handles see it.
@@ -378,7 +386,7 @@ impl Shared {
     /// Whether `tasks` queued tasks are worth a wake-up.
     pub(crate) fn is_worth_waking(&self, tasks: usize) -> bool {
         // Relaxed: an estimate.
-        tasks as u64 * self.mean_stretch.load(Relaxed) >= WORTH_WAKING
+        is_worth_waking(tasks, self.mean_stretch.load(Relaxed))
     }
 
     /// Takes a new measurement into the running mean: so many polls took so long, and in all the tasks came to wait, or
@@ -431,7 +439,9 @@ impl Shared {
             Where::At(cpu) => has(p, cpu),
             Where::Beside(cpu) => !has(p, cpu),
         };
-        self.carry_out(self.processors.wake_where(suits, |seat, p| self.pin_asleep(seat, p)));
+        let distances = &self.config.distances;
+        let near = distances.near(distances.neighbours().and_then(|_| self.place_of_caller(place)));
+        self.carry_out(self.processors.wake_where(near, suits, |seat, p| self.pin_asleep(seat, p)));
     }
 
     /// Where the calling thread wants somebody to wake up.
@@ -451,6 +461,16 @@ impl Shared {
         } else {
             Where::Beside(cpu)
         }
+    }
+
+    /// The processor that the calling thread holds or held, or that of the core it is on.
+    fn place_of_caller(&self, place: Where) -> Option<ProcessorId> {
+        let own = local::with(|local| local?.seat().home());
+        own.or_else(|| {
+            let (Where::At(cpu) | Where::Beside(cpu)) = place else { return None };
+            let at = self.config.pins.iter().position(|mask| mask.contains(cpu))?;
+            ProcessorId::try_from(at).ok()
+        })
     }
 
     /// A thread that sleeps gets another processor than it had: it wakes on that one's core.

@@ -12,6 +12,9 @@
 //!    [`TICK`]th time);
 //! 7. if somebody forks: ask, and look again for some [`SEARCH`] nanoseconds; then sleep.
 //!
+//! Points 4 and 6 try near threads before far ones, and far ones only when there is nothing else
+//! (see [`peers`](crate::peers)).
+//!
 //! A thread that has lost its processor finishes what it is doing and starts nothing new until it has one.
 
 use std::io;
@@ -20,8 +23,9 @@ use std::sync::Arc;
 
 use crate::driver::Token;
 use crate::lifecycle;
-use crate::local::{Local, Owned, Role, Turn};
+use crate::local::{Local, Owned, Remote, Role, Turn};
 use crate::os::{self, Slice};
+use crate::peers::{PATIENCE, Reach};
 use crate::processors::{self, ProcessorId, fence};
 use crate::rest::{Counted, Unit};
 use crate::runtime::{Hook, context};
@@ -34,16 +38,16 @@ use crate::ticket::{Claim, Ticket};
 use crate::user_code::{self, Computing, hand_over};
 
 /// How often a thread looks past its own queue. A prime, so that it beats with no period of the program's.
-const TICK: u32 = 61;
+pub const TICK: u32 = 61;
 /// How long a thread looks for work before it sleeps, while others fork: about what it costs to put it to sleep and to
 /// wake it up, in ns.
-const SEARCH: u64 = 50_000;
+pub const SEARCH: u64 = 50_000;
 /// How many pauses lie between two rounds of a search.
-const PAUSES: u32 = 40;
+pub const PAUSES: u32 = 40;
 /// How many rounds of a search lie between two requests to those who fork.
-const ROUNDS_PER_REQUEST: u32 = 4;
+pub const ROUNDS_PER_REQUEST: u32 = 4;
 /// How many threads may sleep without a processor before one of them ends.
-const SPARE_THREADS: usize = 4;
+pub const SPARE_THREADS: usize = 4;
 /// After how many wake-ups without a computing worker the duty thread hands the driver back.
 const QUIET_WAKEUPS: u32 = 64;
 
@@ -195,9 +199,18 @@ impl<'a> Worker<'a> {
             if searching.is_none() {
                 *searching = Searching::start(self.shared);
             }
-            if searching.is_some() {
-                work = self.search();
+            // One who may not search waits a moment all the same before it goes far.
+            let limit = match self.first_reach() {
+                _ if searching.is_some() => SEARCH,
+                Reach::Near => PATIENCE,
+                Reach::Everywhere => 0,
+            };
+            if limit > 0 {
+                work = self.search(limit);
             }
+        }
+        if work.is_none() && self.first_reach() == Reach::Near {
+            work = self.next_foreign(Reach::Everywhere);
         }
         let Some(work) = work else {
             return false;
@@ -232,7 +245,11 @@ impl<'a> Worker<'a> {
         {
             return Some(Work::Closure(closure));
         }
-        self.next_foreign().or_else(|| self.take_addressed().map(Work::Closure))
+        self.next_foreign(self.first_reach()).or_else(|| self.take_addressed().map(Work::Closure))
+    }
+
+    fn first_reach(&self) -> Reach {
+        Reach::first(&self.shared.config.distances)
     }
 
     /// Point 3.
@@ -283,8 +300,8 @@ impl<'a> Worker<'a> {
     }
 
     /// Points 4 to 6.
-    fn next_foreign(&self) -> Option<Work> {
-        if let Some(claim) = self.steal_half() {
+    fn next_foreign(&self, reach: Reach) -> Option<Work> {
+        if let Some(claim) = self.local.claim_own().or_else(|| self.steal_half(reach)) {
             return Some(Work::Half(claim));
         }
         if let Some(job) = self.take_job() {
@@ -293,17 +310,18 @@ impl<'a> Worker<'a> {
         if let Some(closure) = self.shared.take_closure() {
             return Some(Work::Closure(closure));
         }
-        let stolen = self.local.find_peer(|peer| {
+        let stolen = self.local.find_peer_within(reach, |peer, ring| {
             if !self.shared.may_steal_tasks(peer) {
                 return None;
             }
-            peer.steal_tasks(self.local.task_deque())
+            let task = peer.steal_tasks(self.local.task_deque(), ring.is_far())?;
+            Some((task, ring))
         });
         self.guard_batch(stolen.is_some());
-        if stolen.is_some() {
-            self.local.counters().tasks_stolen.add(1);
-        }
-        stolen.map(Work::Task)
+        let (task, ring) = stolen?;
+        self.local.counters().tasks_stolen.add(1);
+        self.local.counters().steals_in(ring).add(1);
+        Some(Work::Task(task))
     }
 
     /// Point 6.
@@ -316,20 +334,28 @@ impl<'a> Worker<'a> {
         })
     }
 
-    fn steal_half(&self) -> Option<Claim> {
-        let claim = self.local.find_peer(|peer| {
+    fn steal_half(&self, reach: Reach) -> Option<Claim> {
+        let (claim, ring) = self.local.find_peer_within(reach, |peer, ring| {
             while peer.has_tickets() {
+                let ticket = match ring.is_far() {
+                    false => peer.steal_ticket(),
+                    true => peer.steal_tickets(self.local.ticket_deque()),
+                };
                 // A ticket that its joiner took back is dropped here.
-                if let Some(claim) = peer.steal_ticket().and_then(Ticket::claim) {
-                    return Some(claim);
+                if let Some(claim) = ticket.and_then(Ticket::claim) {
+                    return Some((claim, ring));
                 }
             }
             None
-        });
-        if claim.is_some() {
-            self.local.counters().steals.add(1);
+        })?;
+        if ring.is_far() && self.local.has_open_ticket() {
+            // What came along: Submit 2 and 3 again.
+            fence();
+            self.shared.wake_if_unattended();
         }
-        claim
+        self.local.counters().steals.add(1);
+        self.local.counters().steals_in(ring).add(1);
+        Some(claim)
     }
 
     fn take_job(&self) -> Option<TakenJob> {
@@ -348,22 +374,28 @@ impl<'a> Worker<'a> {
         None
     }
 
-    /// Point 7.
-    fn search(&self) -> Option<Work> {
+    /// Point 7, for some `limit` nanoseconds.
+    fn search(&self, limit: u64) -> Option<Work> {
         let start = os::now();
         let mut round = 0u32;
+        let mut reach = self.first_reach();
+        if reach == Reach::Near {
+            reach = reach.after(0, self.is_near_one_who_forks());
+        }
         while !self.shared.is_closed() {
-            if let Some(work) = self.next_foreign() {
+            if let Some(work) = self.next_foreign(reach) {
                 return Some(work);
             }
             if let Some(task) = self.take_injected_batch() {
                 return Some(Work::Task(task));
             }
             if round.is_multiple_of(ROUNDS_PER_REQUEST) {
-                if os::now().saturating_sub(start) > SEARCH {
+                let searched = os::now().saturating_sub(start);
+                if searched > limit {
                     break;
                 }
-                self.ask_peers();
+                reach = reach.after(searched, true);
+                self.ask_peers(reach);
             }
             round += 1;
             for _ in 0..PAUSES {
@@ -373,10 +405,15 @@ impl<'a> Worker<'a> {
         None
     }
 
+    fn is_near_one_who_forks(&self) -> bool {
+        let forks = |peer: &Arc<Remote>, _| peer.may_fork().then_some(());
+        self.local.find_peer_within(Reach::Near, forks).is_some()
+    }
+
     /// Asks those who fork, and have nothing on offer, for work.
-    fn ask_peers(&self) {
+    fn ask_peers(&self, reach: Reach) {
         // Nobody is who is looked for: each is visited.
-        let _: Option<()> = self.local.find_peer(|peer| {
+        let _: Option<()> = self.local.find_peer_within(reach, |peer, _| {
             if peer.may_fork() && !peer.has_tickets() {
                 peer.ask();
             }

@@ -9,13 +9,14 @@ use std::time::Duration;
 use super::pool::Starting;
 use super::{Handle, PoolSettings, Runtime};
 use crate::allotment;
+use crate::distances::Distances;
 use crate::driver::plain::PlainDriver;
 use crate::driver::{Driver, DriverKind, DriverSlot};
 use crate::lifecycle;
 use crate::os::{self, Affinity};
 use crate::pressure::PressureConfig;
 use crate::scheduler::{Config, Hooks, Shared, ThreadName};
-use crate::topology::{self, CpuSet, Pinning};
+use crate::topology::{self, CpuSet, Pinning, Topology};
 
 /// The most workers a runtime may have: what the census has room for.
 const MOST_WORKERS: usize = 4096;
@@ -48,6 +49,8 @@ pub struct Builder {
     pub(super) poll_budget: Duration,
     pub(super) long_poll_warning: Option<Duration>,
     pub(super) pinning: Option<Pinning>,
+    /// Another machine than this one.
+    pub(super) topology: Option<Topology>,
     /// Pinned if that is possible, whether the runtime is the global one or not.
     pub(super) pins_if_possible: bool,
     pub(super) slices: bool,
@@ -75,6 +78,7 @@ impl Builder {
             poll_budget: POLL_BUDGET,
             long_poll_warning: None,
             pinning: None,
+            topology: None,
             pins_if_possible: false,
             slices: true,
             max_blocking_threads: MOST_BLOCKING_THREADS,
@@ -272,6 +276,23 @@ impl Builder {
     /// ```
     pub fn pinning(mut self, pinning: Pinning) -> Self {
         self.pinning = Some(pinning);
+        self
+    }
+
+    /// Steals and wakes as if the workers sat on this machine, which need not be the one that the program runs on: for tests,
+    /// and to see what a larger machine would make of a program. By [`pinning`](Self::pinning) they have places on it (by
+    /// default each a CPU), and are bound to nothing.
+    ///
+    /// ```
+    /// use beat::topology::{Ring, Topology};
+    ///
+    /// let machine: Topology = "package:2 core:2 pu:1".parse()?;
+    /// let runtime = beat::Runtime::builder().worker_threads(4).topology(machine).build()?;
+    /// println!("{} steals from the other package", runtime.metrics().steals_from(Ring::Remote));
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn topology(mut self, machine: Topology) -> Self {
+        self.topology = Some(machine);
         self
     }
 
@@ -500,7 +521,7 @@ impl Builder {
         }
         self.pressure.check()?;
         let unpinned = Affinity::current().ok();
-        let pins = self.pins(workers, unpinned.as_ref())?;
+        let (pins, distances) = self.places(workers, unpinned.as_ref())?;
         let cores = unpinned.as_ref().map_or(usize::MAX, |mask| mask.cpus().len());
         let free = self.free(&pins, unpinned.as_ref());
         let is_named = self.workers.is_some() || std::env::var_os(WORKERS_VARIABLE).is_some();
@@ -521,6 +542,7 @@ impl Builder {
             // Masks are given back only to threads that inherit a pin.
             unpinned: unpinned.filter(|_| !pins.is_empty()),
             pins,
+            distances,
             hooks: self.hooks,
             pressure: self.pressure,
             follows_limits: may_follow && self.follows_limits.unwrap_or(!is_named),
@@ -553,7 +575,11 @@ impl Builder {
         let pinning = self.pinning.as_ref()?;
         let may_be_fewer = matches!(pinning, Pinning::PhysicalCores | Pinning::Cpus(_));
         let is_asked_for = self.workers.is_some() || std::env::var_os(WORKERS_VARIABLE).is_some();
-        (may_be_fewer && !is_asked_for).then(|| topology::topology().room(pinning).max(1))
+        let room = || match &self.topology {
+            Some(machine) => machine.room(pinning),
+            None => topology::topology().room(pinning),
+        };
+        (may_be_fewer && !is_asked_for).then(|| room().max(1))
     }
 
     /// Where a pinned worker may run that is let go: who has listed CPUs wants no others.
@@ -564,32 +590,38 @@ impl Builder {
         }
     }
 
-    /// One mask for each worker, or none.
-    fn pins(&self, workers: usize, allowed: Option<&Affinity>) -> io::Result<Vec<Affinity>> {
+    /// One mask for each worker, or none; and how far the workers are from each other.
+    fn places(&self, workers: usize, allowed: Option<&Affinity>) -> io::Result<(Vec<Affinity>, Distances)> {
+        if let Some(machine) = &self.topology {
+            let placement = machine.place(self.pinning.as_ref().unwrap_or(&Pinning::Cores), workers)?;
+            return Ok((Vec::new(), Distances::new(machine, &placement)));
+        }
+        let unbound = (Vec::new(), Distances::unknown());
         let cpus: CpuSet = allowed.map(Affinity::cpus).unwrap_or_default().into_iter().collect();
         let fits = workers <= cpus.len();
         // With fewer workers than CPUs, several such processes would all sit on the first ones.
         let fills = workers == cpus.len();
         match &self.pinning {
-            Some(Pinning::None) => Ok(Vec::new()),
+            Some(Pinning::None) => Ok(unbound),
             Some(pinning) => masks(pinning, workers, &cpus),
             None if self.global && fills || self.pins_if_possible && fits => {
-                Ok(masks(&Pinning::Cores, workers, &cpus).unwrap_or_default())
+                Ok(masks(&Pinning::Cores, workers, &cpus).unwrap_or(unbound))
             }
-            None => Ok(Vec::new()),
+            None => Ok(unbound),
         }
     }
 }
 
 /// The mask of each worker, tried.
-fn masks(pinning: &Pinning, workers: usize, cpus: &CpuSet) -> io::Result<Vec<Affinity>> {
+fn masks(pinning: &Pinning, workers: usize, cpus: &CpuSet) -> io::Result<(Vec<Affinity>, Distances)> {
     // Says why, where there are no masks.
     Affinity::current()?;
-    let placement = topology::topology().with_allowed(cpus)?.place(pinning, workers)?;
+    let machine = topology::topology().with_allowed(cpus)?;
+    let placement = machine.place(pinning, workers)?;
     let masks = placement.cpus().iter().map(|cpus| Affinity::of(cpus.iter()));
     let masks = masks.collect::<io::Result<Vec<_>>>()?;
     try_masks(&masks)?;
-    Ok(masks)
+    Ok((masks, Distances::new(&machine, &placement)))
 }
 
 /// Tries each mask on a thread of its own, so that an impossible one is an error here and not a surprise later.

@@ -160,6 +160,12 @@ impl Builder {
         to.choose(
             "pinning",
             match &self.pinning {
+                _ if let Some(machine) = &self.topology => {
+                    format!(
+                        "none: the workers have places on a machine that was given ({})",
+                        machine.source()
+                    )
+                }
                 Some(Pinning::None) => "none: set by `pinning`".to_owned(),
                 Some(pinning) => yes(pinning, "set by `pinning`"),
                 None if self.pins_if_possible && fits => {

@@ -52,6 +52,7 @@ use std::sync::OnceLock;
 
 pub use cpu_set::CpuSet;
 pub use placement::{Pinning, Placement};
+pub(crate) use ring::{Circle, Nearness};
 pub use ring::{Neighbours, Ring, RingOf, Victims};
 
 /// This machine, and which of its CPUs this process was given.

@@ -70,6 +70,23 @@ pub(super) fn between(a: &Cpu, b: &Cpu) -> Ring {
     }
 }
 
+/// How near one worker is to another: the least is the nearest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Nearness {
+    pub(crate) ring: Ring,
+    /// Beyond a node: which of the distances at which the ring has somebody, the nearest first.
+    tier: u16,
+}
+
+impl Nearness {
+    /// As near as can be.
+    pub(crate) const NEXT: Self = Self { ring: Ring::Smt, tier: 0 };
+
+    pub(crate) const fn in_node(ring: Ring) -> Self {
+        Self { ring, tier: 0 }
+    }
+}
+
 /// Primes above every number of workers: the largest below 2^32.
 const STEPS: [u32; 16] = [
     4_294_967_291,
@@ -148,12 +165,18 @@ struct Place {
     ranges: [Range<u32>; 5],
 }
 
-/// What lies beyond a node.
+/// A node with workers, and what lies beyond it.
 #[derive(Clone, Debug, Default)]
 struct Home {
+    /// Where it is in the topology's list of nodes; `None`: its workers are in several.
+    node: Option<usize>,
     /// The nearest first.
     far: Box<[u32]>,
     tiers: Box<[Tier]>,
+    /// By home: in which of the tiers its workers are; none for the home itself.
+    tier_of: Box<[u16]>,
+    /// All homes: this one, then the others, the nearest first.
+    by_distance: Box<[u16]>,
 }
 
 /// Workers beyond a node, at one distance.
@@ -280,6 +303,57 @@ impl Neighbours {
         Victims { of: self, worker, segment: 0, segments, walk: None, random }
     }
 
+    /// How near `to` is to `from`, another worker.
+    pub(crate) fn nearness(&self, from: usize, to: usize) -> Nearness {
+        let (here, there) = (&self.places[from], &self.places[to]);
+        if here.home != there.home {
+            let home = &self.homes[here.home as usize];
+            let tier = home.tier_of[there.home as usize];
+            return Nearness { ring: home.tiers[usize::from(tier)].ring, tier };
+        }
+        let position = there.ranges[0].start;
+        let around = here.ranges[1..].iter().position(|range| range.contains(&position));
+        Nearness::in_node(NEAR[around.unwrap_or(NEAR.len() - 1)])
+    }
+
+    /// The one ring in which everybody is for everybody, if there is no second one.
+    pub(crate) fn only_ring(&self) -> Option<Ring> {
+        let mut rings = (0..self.workers()).flat_map(|worker| self.segments(worker));
+        let Some(first) = rings.next() else { return Some(Ring::Node) };
+        let same = |segment: Segment<'_>| (segment.ring, segment.distance) == (first.ring, first.distance);
+        rings.all(same).then_some(first.ring)
+    }
+
+    /// How many homes there are: nodes with workers.
+    pub(crate) fn homes(&self) -> usize {
+        self.homes.len()
+    }
+
+    /// Which home a worker is in.
+    pub(crate) fn home_of(&self, worker: usize) -> usize {
+        self.places[worker].home as usize
+    }
+
+    /// The home of a node's workers, by the node's place in the topology's list. `None` if it has none of its own.
+    pub(crate) fn home_of_node(&self, node: usize) -> Option<usize> {
+        self.homes.iter().position(|home| home.node == Some(node))
+    }
+
+    /// Where the workers of a home are.
+    pub(crate) fn node_of_home(&self, home: usize) -> Option<usize> {
+        self.homes[home].node
+    }
+
+    /// The first worker of a home.
+    pub(crate) fn first_of_home(&self, home: usize) -> Option<usize> {
+        self.places.iter().position(|place| place.home as usize == home)
+    }
+
+    /// All homes, the nearest to `home` first: itself.
+    pub(crate) fn homes_around(&self, home: usize) -> impl Iterator<Item = usize> + '_ {
+        self.homes[home].by_distance.iter().map(|&other| usize::from(other))
+    }
+
     /// The rings around a worker that have somebody in them.
     fn segments(&self, worker: usize) -> impl Iterator<Item = Segment<'_>> {
         let place = self.places.get(worker);
@@ -336,29 +410,44 @@ fn close_ranges(seats: &[(Seat, u32)], places: &mut [Place]) {
     }
 }
 
-/// What lies beyond each node that has workers, in the order of the seats.
+/// Each node that has workers, with what lies beyond it, in the order of the seats.
 fn homes(topology: &Topology, seats: &[(Seat, u32)]) -> Box<[Home]> {
     let mut all: Vec<_> = seats.iter().map(|(seat, _)| seat.home()).collect();
     all.dedup();
-    let beyond = |home: (Option<usize>, Option<usize>)| {
-        let mut far = Vec::new();
-        for (seat, worker) in seats.iter().filter(|(seat, _)| seat.home() != home) {
-            let ring = if seat.package == home.0 { Ring::Package } else { Ring::Remote };
-            let distance = home.1.zip(seat.node).and_then(|(from, to)| topology.distance(from, to));
-            far.push((ring, distance.unwrap_or(REMOTE_DISTANCE), *worker));
-        }
+    type At = (Option<usize>, Option<usize>);
+    let between = |from: At, to: At| {
+        let ring = if from.0 == to.0 { Ring::Package } else { Ring::Remote };
+        let distance = from.1.zip(to.1).and_then(|(from, to)| topology.distance(from, to));
+        (ring, distance.unwrap_or(REMOTE_DISTANCE))
+    };
+    let beyond = |&home: &At| {
+        let others = seats.iter().filter(|(seat, _)| seat.home() != home);
+        let mut far: Vec<_> = others.map(|(seat, worker)| (between(home, seat.home()), *worker)).collect();
         far.sort_unstable();
         let mut tiers = Vec::<Tier>::new();
-        for (position, &(ring, distance, _)) in far.iter().enumerate() {
+        for (position, &((ring, distance), _)) in far.iter().enumerate() {
             let position = position as u32;
             match tiers.last_mut() {
                 Some(last) if (last.ring, last.distance) == (ring, distance) => last.range.end = position + 1,
                 _ => tiers.push(Tier { ring, distance, range: position..position + 1 }),
             }
         }
-        Home { far: far.into_iter().map(|(.., worker)| worker).collect(), tiers: tiers.into() }
+        let tier = |&other: &At| {
+            let (ring, distance) = between(home, other);
+            tiers.iter().position(|tier| (tier.ring, tier.distance) == (ring, distance))
+        };
+        let tier_of: Vec<_> = all.iter().map(|other| tier(other).unwrap_or_default() as u16).collect();
+        let mut by_distance: Vec<_> = (0..all.len() as u16).collect();
+        by_distance.sort_by_key(|&other| (all[usize::from(other)] != home, tier_of[usize::from(other)]));
+        Home {
+            node: home.1,
+            far: far.into_iter().map(|(_, worker)| worker).collect(),
+            tiers: tiers.into(),
+            tier_of: tier_of.into(),
+            by_distance: by_distance.into(),
+        }
     };
-    all.into_iter().map(beyond).collect()
+    all.iter().map(beyond).collect()
 }
 
 /// One ring around a worker: a list without what is inside the ring.
@@ -381,22 +470,49 @@ impl Segment<'_> {
     }
 }
 
-/// A walk through one ring.
+/// The numbers below `n`, each once, in one of many orders.
 #[derive(Clone, Debug)]
-struct Walk<'a> {
-    segment: Segment<'a>,
+pub(crate) struct Circle {
+    n: usize,
     at: usize,
     step: usize,
     left: usize,
 }
 
-impl<'a> Walk<'a> {
-    fn new(segment: Segment<'a>, random: u64) -> Self {
-        let n = segment.len();
+impl Circle {
+    pub(crate) fn new(n: usize, random: u64) -> Self {
         // The low half, scaled; and the highest bits.
         let at = ((random & u64::from(u32::MAX)) * n as u64) >> 32;
-        let step = STEPS[(random >> 60) as usize] as usize % n;
-        Self { segment, at: at as usize, step, left: n }
+        let step = STEPS[(random >> 60) as usize] % (n as u32).max(1);
+        Self { n, at: at as usize, step: step as usize, left: n }
+    }
+}
+
+impl Iterator for Circle {
+    type Item = usize;
+
+    fn next(&mut self) -> Option<usize> {
+        self.left = self.left.checked_sub(1)?;
+        let at = self.at;
+        self.at += self.step;
+        if self.at >= self.n {
+            self.at -= self.n;
+        }
+        Some(at)
+    }
+}
+
+/// A walk through one ring.
+#[derive(Clone, Debug)]
+struct Walk<'a> {
+    segment: Segment<'a>,
+    circle: Circle,
+}
+
+impl<'a> Walk<'a> {
+    fn new(segment: Segment<'a>, random: u64) -> Self {
+        let circle = Circle::new(segment.len(), random);
+        Self { segment, circle }
     }
 }
 
@@ -404,13 +520,7 @@ impl Iterator for Walk<'_> {
     type Item = usize;
 
     fn next(&mut self) -> Option<usize> {
-        self.left = self.left.checked_sub(1)?;
-        let member = self.segment.member(self.at);
-        self.at += self.step;
-        if self.at >= self.segment.len() {
-            self.at -= self.segment.len();
-        }
-        Some(member)
+        self.circle.next().map(|i| self.segment.member(i))
     }
 }
 
