@@ -96,6 +96,7 @@ fn the_census_goes_with_what_is_withheld() {
         assert_eq!(processors.limit_to(2), census.total < 2);
         assert_eq!(held(&processors).total, 2);
         assert!(!processors.has_surplus());
+        assert!(processors.acquire(&seats[1]));
         assert!(!processors.hand_in(&seats[1]));
     });
 }
