@@ -255,6 +255,10 @@ impl Load {
                 batches.into_iter().flatten().for_each(|handle| handle.join().unwrap());
             }
         });
+        // An end that came before the feeder's first batch would find nothing that has run.
+        while counts[1].load(SeqCst) == 0 {
+            thread::yield_now();
+        }
         Self { stop, counts, feeder }
     }
 
