@@ -453,6 +453,11 @@ impl Local {
         &self.remote.counters
     }
 
+    /// In which home the thread is, if there are several and it has had a place.
+    pub(crate) fn home(&self) -> Option<usize> {
+        self.shared.config.distances.home_of(|| self.seat().home())
+    }
+
     // ----- latent jobs -----
 
     pub(crate) fn latent(&self) -> Owner<'_> {
@@ -594,7 +599,7 @@ impl Local {
     pub(crate) fn flush_tasks(&self) -> bool {
         let mut any = false;
         while let Some(task) = self.tasks.pop().or_else(|| take(&self.remote.lifo)) {
-            self.shared.injector.push(task);
+            self.shared.injector.push(self.home().unwrap_or(0), task);
             any = true;
         }
         any

@@ -5,6 +5,7 @@
 //! | a thread's tasks and LIFO slot | ready futures | the thread, while it serves | the thread; thieves |
 //! | `injector` | ready futures | everybody else | serving threads, the duty thread |
 //! | `closures` | CPU-bound closures | everybody | serving threads |
+//! | (both: a queue for each NUMA node that has workers of its own, see [`injectors`](crate::injectors)) | | | |
 //! | a thread's tickets | promoted halves | the thread | thieves; the thread takes its own back |
 //! | `addressed` | closures for one processor each | everybody | that processor's holder |
 //! | `offers` | scopes with jobs to give away | everybody | serving threads |
@@ -23,17 +24,16 @@ use std::sync::atomic::{AtomicU32, AtomicU64};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use crossbeam_deque::Injector;
-
 use crate::addressed::Addressed;
 use crate::admission::Admission;
 use crate::blocking::Pool;
 use crate::distances::Distances;
 use crate::driver::{Cover, DriverSlot};
 use crate::duty::{self, Duty};
+use crate::injectors::{FirstAt, Injectors};
 use crate::jobs::Offers;
 use crate::lifecycle::Lifecycle;
-use crate::local::{self, Local, Remote, Role, Threads, steal};
+use crate::local::{self, Local, Remote, Role, Threads};
 use crate::long_polls::LongPolls;
 use crate::metrics::{Counters, Metrics};
 use crate::os::{self, Affinity};
@@ -168,8 +168,9 @@ pub(crate) struct Shared {
     pub(crate) config: Config,
     pub(crate) processors: Processors,
     pub(crate) threads: Threads,
-    pub(crate) injector: Injector<Runnable>,
-    pub(crate) closures: Injector<Runnable>,
+    pub(crate) injector: Injectors<Runnable>,
+    /// Those that nobody wants anywhere are in the queue of the first home: first in, first out.
+    pub(crate) closures: Injectors<Runnable>,
     pub(crate) addressed: Addressed<Runnable>,
     pub(crate) offers: Offers<OpenScope>,
     pub(crate) driver: DriverSlot,
@@ -197,14 +198,15 @@ pub(crate) struct Shared {
 
 impl Shared {
     pub(crate) fn new(config: Config, driver: DriverSlot) -> Arc<Self> {
+        let homes = config.distances.homes();
         Arc::new_cyclic(|me| Self {
             processors: Processors::new(config.workers),
             addressed: Addressed::new(config.workers),
             admission: Admission::new(config.pressure.clone(), config.workers as usize),
             config,
             threads: Threads::default(),
-            injector: Injector::new(),
-            closures: Injector::new(),
+            injector: Injectors::new(homes),
+            closures: Injectors::new(homes),
             offers: Offers::new(),
             rest: driver.get().rest(),
             driver,
@@ -283,12 +285,32 @@ impl Shared {
 
     /// Submit for a task, from a thread that will not run it itself.
     pub(crate) fn inject(&self, task: Runnable) {
-        self.injector.push(task);
-        self.notify_injected();
+        let home = self.home_for(&task);
+        self.injector.push(home.unwrap_or(0), task);
+        self.notify_injected_at(home);
+    }
+
+    /// The same for a task that should start in a home.
+    pub(crate) fn inject_at(&self, home: usize, task: Runnable) {
+        self.injector.push(home, task);
+        self.notify_injected_at(Some(home));
+    }
+
+    /// Where a task goes that somebody else will run; `None` if there is one home.
+    fn home_for(&self, task: &Runnable) -> Option<usize> {
+        let neighbours = self.config.distances.neighbours()?;
+        let here = local::with(|local| local.filter(|local| self.owns(local))?.seat().home());
+        let home = here.map(|p| neighbours.home_of(p as usize)).or_else(|| task.metadata().home());
+        Some(home.unwrap_or_else(|| task.metadata().number() as usize % self.injector.homes()))
     }
 
     /// Submit 2 and 3 for the injector.
     pub(crate) fn notify_injected(&self) {
+        self.notify_injected_at(None);
+    }
+
+    /// The same, of a home's queue.
+    fn notify_injected_at(&self, home: Option<usize>) {
         let census = self.processors.published();
         if census.searching > 0 {
             return;
@@ -296,21 +318,26 @@ impl Shared {
         let to_send = Cover::for_work(census);
         if to_send != Cover::Nobody {
             // Nobody will come by.
-            self.send(to_send);
+            self.send(to_send, home);
             // The duty thread may be in a poll, and it may be a long one.
             self.watchdog.ensure(self);
             return;
         }
         if census.idle > 0 && self.is_worth_waking(self.injector.len()) {
-            self.wake();
+            self.wake_at(home);
         }
         self.watchdog.ensure(self);
     }
 
     /// Submit for a closure.
     pub(crate) fn submit_closure(&self, closure: Runnable) {
-        self.closures.push(closure);
-        self.notify_submitted();
+        self.submit_closure_at(None, closure);
+    }
+
+    /// The same for a closure that should start in a home.
+    pub(crate) fn submit_closure_at(&self, home: Option<usize>, closure: Runnable) {
+        self.closures.push(home.unwrap_or(0), closure);
+        self.notify_submitted(home);
     }
 
     /// Submit for a closure that is addressed to one processor.
@@ -330,14 +357,14 @@ impl Shared {
     /// Submit for a scope that has jobs to give away.
     pub(crate) fn submit_offer(&self, offer: Arc<OpenScope>) {
         self.offers.push(offer);
-        self.notify_submitted();
+        self.notify_submitted(None);
     }
 
     /// Submit 2 and 3 for a closure or an offer.
-    fn notify_submitted(&self) {
+    fn notify_submitted(&self, home: Option<usize>) {
         let census = self.processors.published();
         if census.searching == 0 && census.idle > 0 {
-            self.wake();
+            self.wake_at(home);
         } else {
             self.watchdog.ensure(self);
         }
@@ -394,10 +421,18 @@ impl Shared {
         }
     }
 
-    /// Gives an idle processor, if there is one, to a thread.
+    /// Gives an idle processor, if there is one, to a thread: one near to the caller.
     pub(crate) fn wake(&self) {
+        self.wake_at(None);
+    }
+
+    /// The same for work that lies in a home.
+    fn wake_at(&self, home: Option<usize>) {
         let distances = &self.config.distances;
-        let place = distances.neighbours().and_then(|_| local::with(|local| local?.seat().home()));
+        let place = distances.neighbours().and_then(|neighbours| match home {
+            Some(home) => neighbours.first_of_home(home).map(|p| p as ProcessorId),
+            None => local::with(|local| local.filter(|local| self.owns(local))?.seat().home()),
+        });
         self.carry_out(distances.wake(&self.processors, place));
     }
 
@@ -432,16 +467,16 @@ impl Shared {
     /// The calling thread stops serving: makes sure that somebody sees to the driver and to ready tasks.
     pub(crate) fn cover(&self) {
         let to_send = self.driver.cover(&self.processors, || !self.injector.is_empty());
-        self.send(to_send);
+        self.send(to_send, None);
         if to_send == Cover::Nobody && !self.injector.is_empty() {
             self.notify_injected();
         }
     }
 
-    fn send(&self, to_send: Cover) {
+    fn send(&self, to_send: Cover, home: Option<usize>) {
         match to_send {
             Cover::Nobody => {}
-            Cover::Worker => self.wake(),
+            Cover::Worker => self.wake_at(home),
             Cover::Duty => self.wake_duty(),
         }
     }
@@ -489,20 +524,21 @@ impl Shared {
 
     // ----- looking for work -----
 
-    pub(crate) fn take_closure(&self) -> Option<Runnable> {
-        steal(|| self.closures.steal())
+    pub(crate) fn take_closure(&self, from: FirstAt) -> Option<Runnable> {
+        self.closures.take(&self.config.distances, from)
     }
 
     pub(crate) fn addressed_to(&self, seat: &Seat) -> Option<Runnable> {
         if self.addressed.is_empty() { None } else { self.addressed.pop(seat.processor()?) }
     }
 
-    pub(crate) fn take_injected(&self) -> Option<Runnable> {
-        steal(|| self.injector.steal())
+    pub(crate) fn take_injected(&self, from: FirstAt) -> Option<Runnable> {
+        self.injector.take(&self.config.distances, from)
     }
 
     pub(crate) fn take_injected_batch(&self, local: &Local) -> Option<Runnable> {
-        steal(|| self.injector.steal_batch_and_pop(local.task_deque()))
+        let from = FirstAt::home(local.home());
+        self.injector.take_batch(&self.config.distances, from, local.task_deque())
     }
 
     /// Whether anything lies in the queues that all threads share.
