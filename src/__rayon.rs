@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::thread;
 
 use crate::cancel::Cancelled;
+use crate::injectors::FirstAt;
 use crate::join::join_here;
 use crate::lifecycle::Alive;
 use crate::local::{self, Local, Owned, Role};
@@ -74,7 +75,9 @@ pub fn yield_now() -> Option<bool> {
         }
         if local.remote.role() == Role::Resident || !shared.config.pool.may_grow() {
             // There may be no other thread: what the caller asks for is that it happen here.
-            let next = shared.addressed_to(local.seat()).or_else(|| shared.take_closure());
+            let next = shared
+                .addressed_to(local.seat())
+                .or_else(|| shared.take_closure(FirstAt::home(local.home())));
             return next.map(|next| user_code::run_here(local, next)).is_some();
         }
         let work = shared.has_work(local) || !shared.addressed.is_empty();

@@ -68,8 +68,9 @@ impl Distances {
         self.neighbours().map_or(1, Neighbours::homes)
     }
 
-    /// In which home a place is.
-    pub(crate) fn home_of(&self, place: Option<ProcessorId>) -> Option<usize> {
-        Some(self.neighbours()?.home_of(place? as usize))
+    /// In which home a place is, if there are several.
+    pub(crate) fn home_of(&self, place: impl FnOnce() -> Option<ProcessorId>) -> Option<usize> {
+        let neighbours = self.neighbours()?;
+        Some(neighbours.home_of(place()? as usize))
     }
 }

@@ -71,6 +71,8 @@ mod duty;
 mod heartbeat;
 #[cfg(all(feature = "hyper", not(loom)))]
 pub mod hyper;
+#[cfg(not(loom))]
+mod injectors;
 #[cfg(all(feature = "rayon", not(loom)))]
 pub mod iter;
 mod jobs;
@@ -209,6 +211,60 @@ mod api {
     {
         let site = Location::caller();
         with_current_or_global(|shared| task::spawn_closure(shared, f, site))
+    }
+
+    /// Spawns a future that should start near something: a hint, see [`Near`](crate::task::Near).
+    ///
+    /// It is queued where it should start, behind others, also if that is where the caller is.
+    ///
+    /// ```
+    /// use beat::task::Near;
+    ///
+    /// # #[beat::main]
+    /// # async fn main() {
+    /// let task = beat::spawn_on(Near::node(0), async { 6 * 7 });
+    /// assert_eq!(task.await.unwrap(), 42);
+    /// # }
+    /// ```
+    ///
+    /// # Panics
+    ///
+    /// If a global runtime is needed and cannot be started.
+    #[track_caller]
+    pub fn spawn_on<F>(near: task::Near, future: F) -> JoinHandle<F::Output>
+    where
+        F: Future + Send + 'static,
+        F::Output: Send + 'static,
+    {
+        let site = Location::caller();
+        with_current_or_global(|shared| task::spawn_future_on(shared, near, future, site))
+    }
+
+    /// Runs a CPU-bound closure that should start near something: a hint, see [`Near`](crate::task::Near).
+    ///
+    /// What it forks is stolen by near workers before others in any case.
+    ///
+    /// ```
+    /// use beat::task::Near;
+    ///
+    /// # #[beat::main]
+    /// # async fn main() {
+    /// let sum = beat::spawn_blocking_parallel_on(Near::node(0), || (1..=1_000_u64).sum::<u64>());
+    /// assert_eq!(sum.await.unwrap(), 500_500);
+    /// # }
+    /// ```
+    ///
+    /// # Panics
+    ///
+    /// If a global runtime is needed and cannot be started.
+    #[track_caller]
+    pub fn spawn_blocking_parallel_on<F, R>(near: task::Near, f: F) -> JoinHandle<R>
+    where
+        F: FnOnce() -> R + Send + 'static,
+        R: Send + 'static,
+    {
+        let site = Location::caller();
+        with_current_or_global(|shared| task::spawn_closure_near(shared, near, f, site))
     }
 
     /// Runs a closure that blocks, on a thread that is no worker.

@@ -29,6 +29,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
+use crate::injectors::FirstAt;
 use crate::roll::{Finish, Roll};
 use crate::runtime::context;
 use crate::scheduler::Shared;
@@ -270,7 +271,8 @@ fn drop_waiting_tasks(shared: &Shared) -> bool {
 }
 
 fn next_queued(shared: &Shared) -> Option<Runnable> {
-    let common = shared.take_injected().or_else(|| shared.take_closure());
+    let common =
+        shared.take_injected(FirstAt::home(None)).or_else(|| shared.take_closure(FirstAt::home(None)));
     // A thread that is stuck in user code may be waiting for a task on its own queue, and the watchdog has gone.
     let from_threads = || shared.threads.all().iter().find_map(|thread| thread.steal_task());
     common

@@ -496,6 +496,11 @@ impl Local {
         &self.remote.counters
     }
 
+    /// In which home the thread is, if there are several and it has had a place.
+    pub(crate) fn home(&self) -> Option<usize> {
+        self.shared.config.distances.home_of(|| self.seat().home())
+    }
+
     // ----- latent jobs -----
 
     pub(crate) fn latent(&self) -> Owner<'_> {
@@ -637,7 +642,7 @@ impl Local {
     pub(crate) fn flush_tasks(&self) -> bool {
         let mut any = false;
         while let Some(task) = self.tasks.pop().or_else(|| take(&self.remote.lifo)) {
-            self.shared.injector.push(task);
+            self.shared.injector.push(self.home().unwrap_or(0), task);
             any = true;
         }
         any
@@ -718,14 +723,13 @@ impl Local {
         }) else {
             return false;
         };
-        if self.remote.note_pin(p) {
-            if let Some(mask) = self.shared.config.pins.get(p as usize)
-                && !self.crowding.borrow().is_let_go()
-            {
-                // The masks were tried when the runtime was built; if the set of CPUs has changed since, the
-                // thread runs where it may.
-                let _ = mask.apply();
-            }
+        if self.remote.note_pin(p)
+            && let Some(mask) = self.shared.config.pins.get(p as usize)
+            && !self.crowding.borrow().is_let_go()
+        {
+            // The masks were tried when the runtime was built; if the set of CPUs has changed since, the
+            // thread runs where it may.
+            let _ = mask.apply();
         }
         true
     }

@@ -5,6 +5,7 @@
 //! | a thread's tasks and LIFO slot | ready futures | the thread, while it serves | the thread; thieves |
 //! | `injector` | ready futures | everybody else | serving threads, the duty thread |
 //! | `closures` | CPU-bound closures | everybody | serving threads |
+//! | (both: a queue for each NUMA node that has workers of its own, see [`injectors`](crate::injectors)) | | | |
 //! | a thread's tickets | promoted halves | the thread | thieves; the thread takes its own back |
 //! | `addressed` | closures for one processor each | everybody | that processor's holder |
 //! | `offers` | scopes with jobs to give away | everybody | serving threads |
@@ -32,8 +33,6 @@ use std::sync::atomic::{AtomicU32, AtomicU64};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use crossbeam_deque::Injector;
-
 use crate::addressed::Addressed;
 use crate::admission::Admission;
 use crate::allotment::{self, Allotment};
@@ -41,9 +40,10 @@ use crate::blocking::Pool;
 use crate::distances::Distances;
 use crate::driver::{Cover, DriverSlot};
 use crate::duty::{self, Duty};
+use crate::injectors::{FirstAt, Injectors};
 use crate::jobs::Offers;
 use crate::lifecycle::Lifecycle;
-use crate::local::{self, Local, Remote, Role, Threads, steal};
+use crate::local::{self, Local, Remote, Role, Threads};
 use crate::long_polls::LongPolls;
 use crate::metrics::{Counters, Metrics};
 use crate::os::{self, Affinity};
@@ -195,8 +195,9 @@ pub(crate) struct Shared {
     pub(crate) config: Config,
     pub(crate) processors: Processors,
     pub(crate) threads: Threads,
-    pub(crate) injector: Injector<Runnable>,
-    pub(crate) closures: Injector<Runnable>,
+    pub(crate) injector: Injectors<Runnable>,
+    /// Those that nobody wants anywhere are in the queue of the first home: first in, first out.
+    pub(crate) closures: Injectors<Runnable>,
     pub(crate) addressed: Addressed<Runnable>,
     pub(crate) offers: Offers<OpenScope>,
     pub(crate) driver: DriverSlot,
@@ -229,6 +230,7 @@ pub(crate) struct Shared {
 
 impl Shared {
     pub(crate) fn new(config: Config, driver: DriverSlot) -> Arc<Self> {
+        let homes = config.distances.homes();
         Arc::new_cyclic(|me| Self {
             processors: Processors::new(config.workers),
             addressed: Addressed::new(config.workers),
@@ -236,8 +238,8 @@ impl Shared {
             admission: Admission::new(config.pressure.clone(), config.workers as usize),
             config,
             threads: Threads::default(),
-            injector: Injector::new(),
-            closures: Injector::new(),
+            injector: Injectors::new(homes),
+            closures: Injectors::new(homes),
             offers: Offers::new(),
             rest: driver.get().rest(),
             driver,
@@ -318,12 +320,32 @@ impl Shared {
 
     /// Submit for a task, from a thread that will not run it itself.
     pub(crate) fn inject(&self, task: Runnable) {
-        self.injector.push(task);
-        self.notify_injected();
+        let home = self.home_for(&task);
+        self.injector.push(home.unwrap_or(0), task);
+        self.notify_injected_at(home);
+    }
+
+    /// The same for a task that should start in a home.
+    pub(crate) fn inject_at(&self, home: usize, task: Runnable) {
+        self.injector.push(home, task);
+        self.notify_injected_at(Some(home));
+    }
+
+    /// Where a task goes that somebody else will run; `None` if there is one home.
+    fn home_for(&self, task: &Runnable) -> Option<usize> {
+        let neighbours = self.config.distances.neighbours()?;
+        let here = local::with(|local| local.filter(|local| self.owns(local))?.seat().home());
+        let home = here.map(|p| neighbours.home_of(p as usize)).or_else(|| task.metadata().home());
+        Some(home.unwrap_or_else(|| task.metadata().number() as usize % self.injector.homes()))
     }
 
     /// Submit 2 and 3 for the injector.
     pub(crate) fn notify_injected(&self) {
+        self.notify_injected_at(None);
+    }
+
+    /// The same, of a home's queue.
+    fn notify_injected_at(&self, home: Option<usize>) {
         let census = self.processors.published();
         if census.searching > 0 {
             return;
@@ -331,21 +353,26 @@ impl Shared {
         let to_send = Cover::for_work(census);
         if to_send != Cover::Nobody {
             // Nobody will come by.
-            self.send(to_send);
+            self.send(to_send, home);
             // The duty thread may be in a poll, and it may be a long one.
             self.watchdog.ensure(self);
             return;
         }
         if census.idle > 0 && self.is_worth_waking(self.injector.len()) {
-            self.wake();
+            self.wake_at(home);
         }
         self.watchdog.ensure(self);
     }
 
     /// Submit for a closure.
     pub(crate) fn submit_closure(&self, closure: Runnable) {
-        self.closures.push(closure);
-        self.notify_submitted();
+        self.submit_closure_at(None, closure);
+    }
+
+    /// The same for a closure that should start in a home.
+    pub(crate) fn submit_closure_at(&self, home: Option<usize>, closure: Runnable) {
+        self.closures.push(home.unwrap_or(0), closure);
+        self.notify_submitted(home);
     }
 
     /// Submit for a closure that is addressed to one processor.
@@ -365,14 +392,14 @@ impl Shared {
     /// Submit for a scope that has jobs to give away.
     pub(crate) fn submit_offer(&self, offer: Arc<OpenScope>) {
         self.offers.push(offer);
-        self.notify_submitted();
+        self.notify_submitted(None);
     }
 
     /// Submit 2 and 3 for a closure or an offer.
-    fn notify_submitted(&self) {
+    fn notify_submitted(&self, home: Option<usize>) {
         let census = self.processors.published();
         if census.searching == 0 && census.idle > 0 {
-            self.wake();
+            self.wake_at(home);
         } else {
             self.watchdog.ensure(self);
         }
@@ -431,8 +458,13 @@ impl Shared {
 
     /// Gives an idle processor, if there is one, to a thread: see [*Where*](self#where).
     pub(crate) fn wake(&self) {
+        self.wake_at(None);
+    }
+
+    /// The same for work that lies in a home.
+    fn wake_at(&self, home: Option<usize>) {
         let pins = &self.config.pins;
-        let place = if pins.is_empty() { Where::Anywhere } else { self.place_to_wake() };
+        let place = if pins.is_empty() || home.is_some() { Where::Anywhere } else { self.place_to_wake() };
         let has = |p: ProcessorId, cpu| pins.get(p as usize).is_some_and(|mask| mask.contains(cpu));
         let suits = |p| match place {
             Where::Anywhere => true,
@@ -440,8 +472,13 @@ impl Shared {
             Where::Beside(cpu) => !has(p, cpu),
         };
         let distances = &self.config.distances;
-        let near = distances.near(distances.neighbours().and_then(|_| self.place_of_caller(place)));
-        self.carry_out(self.processors.wake_where(near, suits, |seat, p| self.pin_asleep(seat, p)));
+        let from = distances.neighbours().and_then(|neighbours| match home {
+            Some(home) => neighbours.first_of_home(home).map(|p| p as ProcessorId),
+            None => self.place_of_caller(place),
+        });
+        self.carry_out(
+            self.processors.wake_where(distances.near(from), suits, |seat, p| self.pin_asleep(seat, p)),
+        );
     }
 
     /// Where the calling thread wants somebody to wake up.
@@ -465,7 +502,7 @@ impl Shared {
 
     /// The processor that the calling thread holds or held, or that of the core it is on.
     fn place_of_caller(&self, place: Where) -> Option<ProcessorId> {
-        let own = local::with(|local| local?.seat().home());
+        let own = local::with(|local| local.filter(|local| self.owns(local))?.seat().home());
         own.or_else(|| {
             let (Where::At(cpu) | Where::Beside(cpu)) = place else { return None };
             let at = self.config.pins.iter().position(|mask| mask.contains(cpu))?;
@@ -538,16 +575,16 @@ impl Shared {
     /// The calling thread stops serving: makes sure that somebody sees to the driver and to ready tasks.
     pub(crate) fn cover(&self) {
         let to_send = self.driver.cover(&self.processors, || !self.injector.is_empty());
-        self.send(to_send);
+        self.send(to_send, None);
         if to_send == Cover::Nobody && !self.injector.is_empty() {
             self.notify_injected();
         }
     }
 
-    fn send(&self, to_send: Cover) {
+    fn send(&self, to_send: Cover, home: Option<usize>) {
         match to_send {
             Cover::Nobody => {}
-            Cover::Worker => self.wake(),
+            Cover::Worker => self.wake_at(home),
             Cover::Duty => self.wake_duty(),
         }
     }
@@ -616,20 +653,21 @@ impl Shared {
 
     // ----- looking for work -----
 
-    pub(crate) fn take_closure(&self) -> Option<Runnable> {
-        steal(|| self.closures.steal())
+    pub(crate) fn take_closure(&self, from: FirstAt) -> Option<Runnable> {
+        self.closures.take(&self.config.distances, from)
     }
 
     pub(crate) fn addressed_to(&self, seat: &Seat) -> Option<Runnable> {
         if self.addressed.is_empty() { None } else { self.addressed.pop(seat.processor()?) }
     }
 
-    pub(crate) fn take_injected(&self) -> Option<Runnable> {
-        steal(|| self.injector.steal())
+    pub(crate) fn take_injected(&self, from: FirstAt) -> Option<Runnable> {
+        self.injector.take(&self.config.distances, from)
     }
 
     pub(crate) fn take_injected_batch(&self, local: &Local) -> Option<Runnable> {
-        steal(|| self.injector.steal_batch_and_pop(local.task_deque()))
+        let from = FirstAt::home(local.home());
+        self.injector.take_batch(&self.config.distances, from, local.task_deque())
     }
 
     /// Whether anything lies in the queues that all threads share.

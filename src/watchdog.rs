@@ -261,8 +261,9 @@ fn lengthen_slice(shared: &Shared, remote: &Remote) {
 
 /// Moves a stuck thread's tasks to where others look.
 fn pass_tasks_on(shared: &Shared, remote: &Remote) {
+    let home = shared.config.distances.home_of(|| remote.seat.home());
     while let Some(task) = remote.steal_task() {
-        shared.injector.push(task);
+        shared.injector.push(home.unwrap_or(0), task);
     }
 }
 

@@ -22,6 +22,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use crate::driver::Token;
+use crate::injectors::FirstAt;
 use crate::lifecycle;
 use crate::local::{Local, Owned, Remote, Role, Turn};
 use crate::os::{self, Slice};
@@ -226,11 +227,11 @@ impl<'a> Worker<'a> {
     fn next(&self) -> Option<Work> {
         let tick = self.local.next_tick();
         if tick.is_multiple_of(TICK) {
-            if let Some(task) = self.look_past_own_queue() {
+            if let Some(task) = self.look_past_own_queue(tick) {
                 return Some(Work::Task(task));
             }
         } else if tick % TICK == TICK / 2
-            && let Some(closure) = self.shared.take_closure()
+            && let Some(closure) = self.shared.take_closure(self.in_turn_of(tick))
         {
             return Some(Work::Closure(closure));
         }
@@ -269,7 +270,7 @@ impl<'a> Worker<'a> {
     }
 
     /// Point 1.
-    fn look_past_own_queue(&self) -> Option<Runnable> {
+    fn look_past_own_queue(&self, tick: u32) -> Option<Runnable> {
         let now = os::now();
         self.local.end_batch(now);
         self.local.start_batch(now);
@@ -278,7 +279,12 @@ impl<'a> Worker<'a> {
             self.take_turn();
             self.local.start_batch(os::now());
         }
-        self.shared.take_injected()
+        self.shared.take_injected(self.in_turn_of(tick))
+    }
+
+    /// Which home's queue is looked into first when the thread looks past its own.
+    fn in_turn_of(&self, tick: u32) -> FirstAt {
+        FirstAt::turn(self.local.home(), tick / TICK)
     }
 
     fn take_turn(&self) {
@@ -307,7 +313,7 @@ impl<'a> Worker<'a> {
         if let Some(job) = self.take_job() {
             return Some(Work::Job(job));
         }
-        if let Some(closure) = self.shared.take_closure() {
+        if let Some(closure) = self.shared.take_closure(FirstAt::home(self.local.home())) {
             return Some(Work::Closure(closure));
         }
         let stolen = self.local.find_peer_within(reach, |peer, ring| {
@@ -425,6 +431,7 @@ impl<'a> Worker<'a> {
         match work {
             Work::Task(task) => {
                 self.local.counters().polls.add(1);
+                self.note_home(&task);
                 let config = &self.shared.config;
                 let watch = |limit| self.shared.long_polls.watch(limit, task.metadata().site());
                 let watched = config.long_poll_warning.map(watch);
@@ -438,6 +445,7 @@ impl<'a> Worker<'a> {
             }
             Work::Closure(closure) => {
                 self.local.counters().closures.add(1);
+                self.note_home(&closure);
                 budget::without(|| self.run_item(closure));
                 self.start_batch();
             }
@@ -471,6 +479,13 @@ impl<'a> Worker<'a> {
     fn look_around(&self, now: u64) {
         self.shared.follow_limits(now);
         self.local.look_around(now);
+    }
+
+    /// Where an item runs, as far as there are several homes.
+    fn note_home(&self, item: &Runnable) {
+        if let Some(home) = self.local.home() {
+            item.metadata().set_home(home);
+        }
     }
 
     /// Whether it was woken while it ran, and is queued again.
@@ -575,11 +590,11 @@ impl<'a> Worker<'a> {
     fn next_on_duty(&self) -> Option<Runnable> {
         let tick = self.local.next_tick();
         if tick.is_multiple_of(TICK)
-            && let Some(task) = self.look_past_own_queue()
+            && let Some(task) = self.look_past_own_queue(tick)
         {
             return Some(task);
         }
-        self.local.pop_task().or_else(|| self.shared.take_injected())
+        self.local.pop_task().or_else(|| self.shared.take_injected(FirstAt::turn(self.local.home(), tick)))
     }
 
     /// Gives the driver to an idle worker, if there has been one for a while. It takes the token when it goes

@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering::SeqCst;
 use std::sync::{Arc, Mutex};
 use std::thread;
 
+use beat::task::Near;
 use beat::topology::{Ring, Topology};
 use beat::{DriverKind, Runtime};
 
@@ -128,4 +129,96 @@ fn a_machine_without_room_for_the_workers_is_a_clear_error() {
     let machine: Topology = MACHINE.parse().unwrap();
     let error = Runtime::builder().worker_threads(5).topology(machine).build().unwrap_err();
     assert!(error.to_string().contains("there is room for 4"), "{error}");
+}
+
+/// Keeps all workers busy until the first step of what is returned, and those who `stay` until the second.
+fn occupy(
+    runtime: &Runtime,
+    workers: usize,
+    stay: impl Fn(usize) -> bool + Send + Sync + 'static,
+) -> (Arc<AtomicUsize>, Vec<beat::JoinHandle<()>>) {
+    let (here, go) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let stay = Arc::new(stay);
+    let closures = (0..workers).map(|_| {
+        let (here, go, stay) = (Arc::clone(&here), Arc::clone(&go), Arc::clone(&stay));
+        runtime.spawn_blocking_parallel(move || {
+            let me = index();
+            here.fetch_add(1, SeqCst);
+            spin_until(reached(&here, workers));
+            // The first step frees those who do not stay, the second all.
+            spin_until(reached(&go, if stay(me) { 2 } else { 1 }));
+        })
+    });
+    let closures = closures.collect();
+    spin_until(reached(&here, workers));
+    (go, closures)
+}
+
+#[test]
+fn a_closure_starts_on_the_node_that_was_asked_for() {
+    let runtime = runtime("package:2 numanode:1 core:2 pu:1", 4);
+    for _ in 0..10 {
+        // One worker of each node is free: 1 and 3.
+        let (go, busy) = occupy(&runtime, 4, |worker| worker.is_multiple_of(2));
+        let started = Arc::new(AtomicUsize::new(0));
+        let closures = [1, 0, 1, 0].map(|node| {
+            let started = Arc::clone(&started);
+            runtime.handle().spawn_blocking_parallel_on(Near::node(node), move || {
+                let me = index();
+                started.fetch_add(1, SeqCst);
+                // The first of each node stays until the other has begun.
+                spin_until(reached(&started, 2));
+                me / 2
+            })
+        });
+        go.store(1, SeqCst);
+        let [first, second, third, fourth] = closures.map(|closure| closure.join().unwrap());
+        assert_eq!([first, second], [1, 0]);
+        // Who is free goes on with the other node's.
+        assert!(third < 2 && fourth < 2);
+        go.store(2, SeqCst);
+        busy.into_iter().for_each(|closure| closure.join().unwrap());
+    }
+}
+
+#[test]
+fn a_task_starts_near_the_one_whose_result_it_uses() {
+    let runtime = runtime("package:2 numanode:1 core:2 pu:1", 4);
+    let (go, busy) = occupy(&runtime, 4, |worker| worker != 3);
+    let first = runtime.spawn_blocking_parallel(index);
+    go.store(1, SeqCst);
+    spin_until(|| first.is_finished());
+    let second = runtime.handle().spawn_on(Near::task(&first), async { beat::current_thread_index() });
+    assert_eq!(second.join().unwrap(), Some(3));
+    assert_eq!(first.join().unwrap(), 3);
+    go.store(2, SeqCst);
+    busy.into_iter().for_each(|closure| closure.join().unwrap());
+}
+
+#[test]
+fn nothing_starves_in_the_queue_of_a_node_whose_workers_are_all_busy() {
+    let runtime = runtime("package:2 numanode:1 core:2 pu:1", 4);
+    // Only worker 0 is free.
+    let (go, busy) = occupy(&runtime, 4, |worker| worker != 0);
+    let there = [
+        runtime.handle().spawn_on(Near::node(1), async {}),
+        runtime.handle().spawn_blocking_parallel_on(Near::node(1), || {}),
+    ];
+    let done = Arc::new(AtomicUsize::new(0));
+    // Worker 0 has always more of its own, of both kinds.
+    let flood = |done: Arc<AtomicUsize>| async move {
+        while done.load(SeqCst) == 0 {
+            drop(beat::spawn_blocking_parallel_on(Near::node(0), || {}));
+            beat::yield_now().await;
+        }
+    };
+    let flood = runtime.handle().spawn_on(Near::node(0), flood(Arc::clone(&done)));
+    go.store(1, SeqCst);
+    for handle in there {
+        handle.join().unwrap();
+    }
+    done.store(1, SeqCst);
+    flood.join().unwrap();
+    go.store(2, SeqCst);
+    busy.into_iter().for_each(|closure| closure.join().unwrap());
 }

@@ -10,7 +10,7 @@ use super::{block_on, context};
 use crate::local;
 use crate::metrics::Metrics;
 use crate::scheduler::Shared;
-use crate::task::{self, JoinHandle};
+use crate::task::{self, JoinHandle, Near};
 
 /// A handle to a runtime; cheap to clone. It does not keep the runtime going.
 ///
@@ -118,6 +118,37 @@ impl Handle {
         R: Send + 'static,
     {
         task::spawn_closure(&self.shared, f, std::panic::Location::caller())
+    }
+
+    /// Spawns a future on this runtime that should start near something; see [`beat::spawn_on`](crate::spawn_on).
+    ///
+    /// ```
+    /// use beat::task::Near;
+    ///
+    /// let runtime = beat::Runtime::new()?;
+    /// let first = runtime.handle().spawn_on(Near::node(0), async { 6 });
+    /// let second = runtime.handle().spawn_blocking_parallel_on(Near::task(&first), || 7);
+    /// assert_eq!(first.join()? * second.join()?, 42);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[track_caller]
+    pub fn spawn_on<F>(&self, near: Near, future: F) -> JoinHandle<F::Output>
+    where
+        F: Future + Send + 'static,
+        F::Output: Send + 'static,
+    {
+        task::spawn_future_on(&self.shared, near, future, std::panic::Location::caller())
+    }
+
+    /// Runs a CPU-bound closure on this runtime that should start near something; see
+    /// [`beat::spawn_blocking_parallel_on`](crate::spawn_blocking_parallel_on) and [`spawn_on`](Self::spawn_on).
+    #[track_caller]
+    pub fn spawn_blocking_parallel_on<F, R>(&self, near: Near, f: F) -> JoinHandle<R>
+    where
+        F: FnOnce() -> R + Send + 'static,
+        R: Send + 'static,
+    {
+        task::spawn_closure_near(&self.shared, near, f, std::panic::Location::caller())
     }
 
     /// Runs a closure that blocks on a thread of this runtime's own; see

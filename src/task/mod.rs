@@ -29,8 +29,9 @@
 //! |---|---|---|
 //! | `home`, `id`, `label`, `kind` | `spawn` | anyone who holds a reference to the task |
 //! | `key` | `spawn`, before the task can be seen by others | abort; drop of the future |
-//! | `aborted` | anyone (`abort`) | the poll; forks of the closure |
-//! | `admitted` | `spawn` inside an admitted task; the first poll of one | its own code, halves included |
+//! | `flags`: `ABORTED` | anyone (`abort`) | the poll; forks of the closure |
+//! | `flags`: `ADMITTED` | `spawn` inside an admitted task; the first poll of one | its own code, halves included |
+//! | `place` | whoever runs it | a waker without a place; `Near::task` |
 //! | `end` | before and after the future's destructor | that itself; `AbortHandle::is_finished` |
 //!
 //! *Runtime*: the runtime of a task may be dereferenced while the future exists, and no longer. Every task whose future
@@ -56,6 +57,7 @@ mod join_handle;
 pub mod join_set;
 mod label;
 mod local_set;
+mod near;
 pub(crate) mod registry;
 #[cfg(feature = "tracing")]
 mod task_local;
@@ -70,13 +72,14 @@ pub use join_handle::JoinHandle;
 #[doc(inline)]
 pub use join_set::JoinSet;
 pub use local_set::{LocalEnterGuard, LocalSet, spawn_local};
+pub use near::Near;
 #[cfg(feature = "tracing")]
 pub use task_local::{AccessError, LocalKey, TaskLocalFuture};
 pub use yield_now::yield_now;
 
 // Where tokio has them.
 pub use crate::runtime::block_in_place;
-pub use crate::{spawn, spawn_blocking, spawn_blocking_parallel};
+pub use crate::{spawn, spawn_blocking, spawn_blocking_parallel, spawn_blocking_parallel_on, spawn_on};
 
 use std::cell::Cell;
 use std::future::Future;
@@ -86,7 +89,7 @@ use std::pin::Pin;
 use std::ptr::{self, NonNull};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32};
+use std::sync::atomic::{AtomicU8, AtomicU32};
 use std::task::{Context, Poll};
 
 use async_task::{ScheduleInfo, WithInfo};
@@ -142,13 +145,19 @@ pub(crate) struct Meta {
     label: Label,
     key: AtomicU32,
     kind: Kind,
-    aborted: AtomicBool,
-    /// What it spawns is never held back ([`admission`](crate::admission)).
-    admitted: AtomicBool,
-    /// How far the future's destructor is: [`ALIVE`], [`DROPPING`] or [`DONE`]. One byte, and not two flags: the
-    /// header has no room for more.
+    /// [`ABORTED`] and [`ADMITTED`]. Two bits, and not two flags: the header has no room for more.
+    flags: AtomicU8,
+    /// Where it last ran, as far as there are several homes ([`injectors`](crate::injectors)): the home's number and one, or
+    /// zero. Relaxed: a hint.
+    place: AtomicU8,
+    /// How far the future's destructor is: [`ALIVE`], [`DROPPING`] or [`DONE`].
     end: AtomicU8,
 }
+
+/// Somebody has asked for it to end. Set by anyone.
+const ABORTED: u8 = 1;
+/// What it spawns is never held back ([`admission`](crate::admission)). Set at the spawn, or by its own code.
+const ADMITTED: u8 = 2;
 
 /// The future exists.
 const ALIVE: u8 = 0;
@@ -178,8 +187,8 @@ impl Meta {
             label,
             key: AtomicU32::new(0),
             kind,
-            aborted: AtomicBool::new(false),
-            admitted: AtomicBool::new(is_inside()),
+            flags: AtomicU8::new(if is_inside() { ADMITTED } else { 0 }),
+            place: AtomicU8::new(0),
             end: AtomicU8::new(ALIVE),
         }
     }
@@ -208,6 +217,20 @@ impl Meta {
         self.label.name()
     }
 
+    /// In which home it last began to run.
+    pub(crate) fn home(&self) -> Option<usize> {
+        self.place.load(Relaxed).checked_sub(1).map(usize::from)
+    }
+
+    pub(crate) fn set_home(&self, home: usize) {
+        // Who has more homes than that goes without the hint.
+        self.place.store(u8::try_from(home + 1).unwrap_or(0), Relaxed);
+    }
+
+    pub(crate) fn number(&self) -> u64 {
+        self.id.number()
+    }
+
     /// The site as a number.
     pub(crate) fn place(&self) -> usize {
         std::ptr::from_ref(self.site()) as usize
@@ -216,7 +239,7 @@ impl Meta {
     /// Whether somebody has asked for the task to end.
     pub(crate) fn is_aborted(&self) -> bool {
         // Acquire pairs with `abort`: what the aborter did before is seen.
-        self.aborted.load(Acquire)
+        self.flags.load(Acquire) & ABORTED != 0
     }
 
     /// Whether the future has been dropped, and its destructor has run.
@@ -227,7 +250,7 @@ impl Meta {
 
     fn mark_aborted(&self) {
         // Release pairs with `is_aborted`.
-        self.aborted.store(true, Release);
+        self.flags.fetch_or(ABORTED, Release);
     }
 
     /// Asks the task to end: it is polled once more, or its next fork unwinds.
@@ -267,14 +290,14 @@ pub(crate) fn with_current<R>(f: impl FnOnce(Option<&Meta>) -> R) -> R {
 /// Whether the current task or closure has been admitted, or was spawned by one that has.
 pub(crate) fn is_admitted() -> bool {
     // Relaxed: a stolen half is handed over with everything that was written before it.
-    with_current(|meta| meta.is_some_and(|meta| meta.admitted.load(Relaxed)))
+    with_current(|meta| meta.is_some_and(|meta| meta.flags.load(Relaxed) & ADMITTED != 0))
 }
 
 /// The current task or closure has been admitted.
 pub(crate) fn mark_admitted() {
     with_current(|meta| {
         if let Some(meta) = meta {
-            meta.admitted.store(true, Relaxed);
+            meta.flags.fetch_or(ADMITTED, Relaxed);
         }
     });
 }
@@ -410,6 +433,20 @@ where
     spawn_kind(shared, Kind::Future, future, label)
 }
 
+/// The same, to start near something.
+pub(crate) fn spawn_future_on<F>(
+    shared: &Arc<Shared>,
+    near: Near,
+    future: F,
+    label: impl Into<Label>,
+) -> JoinHandle<F::Output>
+where
+    F: Future + Send + 'static,
+    F::Output: Send + 'static,
+{
+    spawn_with(shared, Kind::Future, near.home(shared), future, label, WithInfo(schedule))
+}
+
 /// Spawns a future, or a closure as one. It is scheduled before this returns.
 fn spawn_kind<F>(
     shared: &Arc<Shared>,
@@ -421,12 +458,14 @@ where
     F: Future + Send + 'static,
     F::Output: Send + 'static,
 {
-    spawn_with(shared, kind, future, label, WithInfo(schedule))
+    spawn_with(shared, kind, None, future, label, WithInfo(schedule))
 }
 
+/// `home`: where it should start.
 fn spawn_with<F>(
     shared: &Arc<Shared>,
     kind: Kind,
+    home: Option<usize>,
     future: F,
     label: impl Into<Label>,
     schedule: impl async_task::Schedule<Meta> + Send + Sync + 'static,
@@ -445,8 +484,12 @@ where
     if shared.is_closed() {
         // Shutdown looks through the registry after it has closed: either it finds this task or it is seen here.
         drop(runnable);
-    } else {
-        runnable.schedule();
+        return handle;
+    }
+    match (home, kind) {
+        (Some(home), Kind::Future) => shared.inject_at(home, runnable),
+        (Some(home), Kind::Closure) => shared.submit_closure_at(Some(home), runnable),
+        _ => runnable.schedule(),
     }
     handle
 }
@@ -474,7 +517,7 @@ fn with_runtime(runnable: Runnable, submit: impl FnOnce(&Shared, Runnable)) {
     let reference = if keeps { None } else { shared.arc() };
     if !keeps && reference.is_none() {
         // The last reference is going, and with it all tasks: nobody need be woken for this one.
-        shared.injector.push(runnable);
+        shared.injector.push(0, runnable);
         return;
     }
     submit(shared, runnable);
@@ -505,6 +548,20 @@ where
     spawn_kind(shared, Kind::Closure, computing(f), label)
 }
 
+/// The same, to start near something.
+pub(crate) fn spawn_closure_near<F, R>(
+    shared: &Arc<Shared>,
+    near: Near,
+    f: F,
+    label: impl Into<Label>,
+) -> JoinHandle<R>
+where
+    F: FnOnce() -> R + Send + 'static,
+    R: Send + 'static,
+{
+    spawn_with(shared, Kind::Closure, near.home(shared), computing(f), label, WithInfo(schedule))
+}
+
 /// The same for a closure that is addressed to one processor: it goes to that one's queue.
 pub(crate) fn spawn_closure_on<F, R>(
     shared: &Arc<Shared>,
@@ -519,7 +576,7 @@ where
     let schedule = move |runnable| {
         with_runtime(runnable, |shared, runnable| shared.submit_addressed(processor, runnable));
     };
-    spawn_with(shared, Kind::Closure, computing(f), label, schedule)
+    spawn_with(shared, Kind::Closure, None, computing(f), label, schedule)
 }
 
 /// A CPU-bound closure as a future.

@@ -339,11 +339,6 @@ impl Neighbours {
         self.homes.iter().position(|home| home.node == Some(node))
     }
 
-    /// Where the workers of a home are.
-    pub(crate) fn node_of_home(&self, home: usize) -> Option<usize> {
-        self.homes[home].node
-    }
-
     /// The first worker of a home.
     pub(crate) fn first_of_home(&self, home: usize) -> Option<usize> {
         self.places.iter().position(|place| place.home as usize == home)

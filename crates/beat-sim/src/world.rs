@@ -60,6 +60,10 @@ pub fn simulate(machine: &Machine, victims: Victims, workload: &Workload, seed: 
 }
 
 /// The same, with other costs.
+///
+/// # Panics
+///
+/// If nobody runs while there is work left: a wake-up was lost, in the policy or here.
 pub fn simulate_with(
     machine: &Machine,
     victims: Victims,
