@@ -19,14 +19,13 @@
 //! know that they wait for something else than CPU most of the time.
 
 use std::path::Path;
-use std::sync::OnceLock;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 
 use crate::local::{Role, Threads};
 use crate::os::{Affinity, CpuGroups, ThreadClock, Throttled};
 use crate::scheduler::Config;
-use crate::sync::{Mutex, MutexGuard};
+use crate::sync::Mutex;
 use crate::topology::CpuSet;
 
 /// How long the next look is put off by one, in nanoseconds. What has changed is acted upon within 2 s.
@@ -37,12 +36,16 @@ const PERIOD: u64 = 500_000_000;
 pub(crate) struct Allotment {
     /// On the runtime's clock; never if that is the last moment there is. Relaxed: whoever finds it due tries to move it on.
     next_look: AtomicU64,
+    /// The control groups of this process; opened by the first who asks. A runtime's, and not the process's: in a child of
+    /// `fork` a lock of the process's may be held for ever, and the files are still the parent's.
+    groups: Mutex<Option<CpuGroups>>,
 }
 
 impl Allotment {
     /// `follows`: whether anybody looks.
     pub(crate) fn new(follows: bool) -> Self {
-        Self { next_look: AtomicU64::new(if follows { 0 } else { u64::MAX }) }
+        let next_look = AtomicU64::new(if follows { 0 } else { u64::MAX });
+        Self { next_look, groups: Mutex::new(None) }
     }
 
     pub(crate) fn is_due(&self, now: u64) -> bool {
@@ -63,13 +66,19 @@ impl Allotment {
             return false;
         }
         // Kept: an earlier look must not have the last word.
-        let mut groups = groups();
+        let mut groups = self.groups.lock();
+        let groups = groups.get_or_insert_with(open);
         let cpus = if config.pins.is_empty() {
             allowed(config.workers as usize, threads)
         } else {
             given(config.unpinned.as_ref(), groups.cpuset())
         };
         limit(processors(config.workers, groups.quota(), cpus))
+    }
+
+    /// How the kernel has throttled the process's own control group so far.
+    pub(crate) fn throttled(&self) -> Option<Throttled> {
+        self.groups.lock().get_or_insert_with(open).throttled()
     }
 }
 
@@ -108,19 +117,13 @@ fn given(mask: Option<&Affinity>, cpuset: Option<&str>) -> Option<usize> {
 }
 
 /// The control groups of this process.
-fn groups() -> MutexGuard<'static, CpuGroups> {
-    static GROUPS: OnceLock<Mutex<CpuGroups>> = OnceLock::new();
-    GROUPS.get_or_init(|| Mutex::new(CpuGroups::open(Path::new("/")))).lock()
+fn open() -> CpuGroups {
+    CpuGroups::open(Path::new("/"))
 }
 
 /// The CPU quota of this process, in CPUs.
 pub(crate) fn quota() -> Option<f64> {
-    groups().quota()
-}
-
-/// How the kernel has throttled the process's own control group so far.
-pub(crate) fn throttled() -> Option<Throttled> {
-    groups().throttled()
+    open().quota()
 }
 
 #[cfg(test)]

@@ -13,12 +13,12 @@
 //! *Deciding.* A promotion is worth its cost (an allocation, a steal, a switch for the join that waits: some
 //! microseconds) only if somebody takes it. So: if an idle thread searches, or a joiner looks for a part of the half
 //! that runs here ([`leap`](crate::leap)), it is served as soon as the account has recovered ([`REST`]), a searcher not
-//! before the region has lasted [`FIRST_GIFT`]; if all that could help are asleep, only after the region has lasted [`FIRST_WAKE`], and once a period; if nobody is idle, never.
+//! before the region has lasted [`FIRST_GIFT`]; if all that could help are asleep, only after the region has lasted
+//! [`FIRST_WAKE`], and once a period; if nobody is idle, never.
 //! Source: heartbeat scheduling (Acar et al., PLDI 2018), with the idle thief in place of the timer.
 //!
 //! *Small jobs.* The oldest job is the largest in a recursion that halves; down a list it is a single item. Whoever is
-//! back within half a period got little: the next gift has twice as many jobs, up to [`MOST_JOBS`]; whoever comes after
-//! two periods gets one again.
+//! back soon got little: the next gift has twice as many jobs, up to [`MOST_JOBS`].
 //!
 //! *Coarse work.* A thread is heard at its forks only, and two halves of ten milliseconds have one fork between them,
 //! the first. So the first fork of an item of work looks at the clock too, and if items from the same place have
@@ -186,11 +186,8 @@ impl Heartbeat {
         let since = now.saturating_sub(self.last_promotion);
         let beat = if wanted || census.searching > 0 {
             if !offered && (wanted || age >= FIRST_GIFT) && since >= REST {
-                self.gift = match since {
-                    since if since < self.period / 2 => (self.gift * 2).min(MOST_JOBS),
-                    since if since < self.period * 2 => self.gift,
-                    _ => 1,
-                };
+                let is_back_soon = since < self.period / LOOKS_PER_PERIOD;
+                self.gift = if is_back_soon { (self.gift * 2).min(MOST_JOBS) } else { 1 };
                 Beat::Promote(self.gift)
             } else {
                 Beat::Nothing
@@ -342,8 +339,6 @@ mod tests {
             assert_eq!(beat.decide(now, census(0, 1), false, false), Beat::Promote(jobs));
         }
         now += 100_000;
-        assert_eq!(beat.decide(now, census(0, 1), false, false), Beat::Promote(MOST_JOBS));
-        now += 200_000;
         assert_eq!(beat.decide(now, census(0, 1), false, false), Beat::Promote(1));
     }
 

@@ -102,9 +102,12 @@ fn take_part(local: &Local, awaited: &Arc<Ticket>, may_ask: bool) -> Found {
     let Some(ticket) = ticket.flatten() else {
         return Found::Nothing;
     };
+    // One that its joiner took back is dropped here.
     if ticket.is_part_of(awaited) {
-        // One that its joiner took back is dropped here.
         return Ticket::claim(ticket).map_or(Found::Nothing, Found::Part);
+    }
+    if !ticket.is_on_offer() {
+        return Found::Nothing;
     }
     local.push_ticket(ticket);
     // Submit 2 and 3.

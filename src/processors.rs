@@ -495,6 +495,10 @@ impl Processors {
     /// Gives the idle processor at `index` to the sleeper at `place`, or to a new thread.
     fn give(&self, lists: &mut Lists, place: Option<usize>, index: usize) -> Wake {
         let p = lists.idle.remove(index);
+        // Whoever guarded it in the driver guards nothing now, unless it is the one that gets it.
+        for sleeper in lists.sleepers.iter_mut().filter(|s| s.seat.home() == Some(p)) {
+            sleeper.in_driver = false;
+        }
         // One step, so that no submitter sees neither an idle processor nor a searcher.
         self.census.fetch_add(SEARCH.wrapping_sub(IDLE), Relaxed);
         match place {

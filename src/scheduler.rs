@@ -35,7 +35,7 @@ use std::time::Duration;
 
 use crate::addressed::Addressed;
 use crate::admission::Admission;
-use crate::allotment::{self, Allotment};
+use crate::allotment::Allotment;
 use crate::blocking::Pool;
 use crate::distances::Distances;
 use crate::driver::{Cover, DriverSlot};
@@ -333,7 +333,7 @@ impl Shared {
 
     /// Where a task goes that somebody else will run; `None` if there is one home.
     fn home_for(&self, task: &Runnable) -> Option<usize> {
-        let neighbours = self.config.distances.neighbours()?;
+        let neighbours = self.config.distances.neighbours().filter(|neighbours| neighbours.homes() > 1)?;
         let here = local::with(|local| local.filter(|local| self.owns(local))?.seat().home());
         let home = here.map(|p| neighbours.home_of(p as usize)).or_else(|| task.metadata().home());
         Some(home.unwrap_or_else(|| task.metadata().number() as usize % self.injector.homes()))
@@ -512,9 +512,9 @@ impl Shared {
 
     /// A thread that sleeps gets another processor than it had: it wakes on that one's core.
     fn pin_asleep(&self, seat: &Seat, p: ProcessorId) {
-        let mask = self.config.pins.get(p as usize);
+        let Some(mask) = self.config.pins.get(p as usize) else { return };
         let thread = self.threads.all().into_iter().find(|thread| std::ptr::eq(&*thread.seat, seat));
-        if let (Some(mask), Some(thread)) = (mask, thread) {
+        if let Some(thread) = thread {
             thread.pin_asleep(p, mask);
         }
     }
@@ -531,9 +531,11 @@ impl Shared {
         census.idle.saturating_sub(guests)
     }
 
-    /// A guest has got help: from here until the end of its region it counts for [`idle_cores`](Self::idle_cores).
+    /// A guest has got help: from here until it gets a processor, or to the end of its region, it counts for
+    /// [`idle_cores`](Self::idle_cores).
     pub(crate) fn begin_taking_core(&self, local: &Local) {
-        if local.remote.role() == Role::Guest && !local.takes_core.replace(true) {
+        let is_guest = local.remote.role() == Role::Guest && local.seat().processor().is_none();
+        if is_guest && !local.takes_core.replace(true) {
             self.guests.fetch_add(1, Relaxed);
         }
     }
@@ -726,7 +728,7 @@ impl Shared {
         let census = self.processors.census();
         let threads = self.threads.all();
         let foreign = self.driver.get().foreign_tasks();
-        let throttled = allotment::throttled().unwrap_or_default();
+        let throttled = self.allotment.throttled().unwrap_or_default();
         let mut metrics = Metrics {
             workers: self.config.workers as usize,
             active_workers: census.total as usize,

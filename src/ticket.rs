@@ -193,6 +193,12 @@ impl Ticket {
         ptr::eq(self.root, Arc::as_ptr(root))
     }
 
+    /// Whether somebody may still claim it: if not, nobody ever will.
+    pub(crate) fn is_on_offer(&self) -> bool {
+        // Relaxed: whoever acts on a yes races for the claim.
+        self.state.load(Relaxed) == OFFERED
+    }
+
     /// Whether it is `thief` who has the half.
     pub(crate) fn is_claimed_by(&self, thief: *const ()) -> bool {
         ptr::eq(self.thief.load(Relaxed), thief)

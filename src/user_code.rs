@@ -223,7 +223,7 @@ pub(crate) fn wait(local: &Local, done: impl Fn() -> bool) {
     }
     // Hand-over 4: with or without a processor, at once; without if what blocks is not over yet.
     if local.lent.get() == 0 {
-        local.shared.processors.acquire(local.seat());
+        take_back(local);
     }
 }
 
@@ -248,7 +248,7 @@ pub(crate) fn lend<R>(local: &Local, f: impl FnOnce() -> R) -> R {
             self.0.lent.set(lent);
             if lent == 0 {
                 // Hand-over 4.
-                self.0.shared.processors.acquire(self.0.seat());
+                take_back(self.0);
             }
         }
     }
@@ -257,6 +257,13 @@ pub(crate) fn lend<R>(local: &Local, f: impl FnOnce() -> R) -> R {
     let _take_back = TakeBack(local);
     // It may block on a future.
     budget::without(f)
+}
+
+/// Hand-over 4.
+fn take_back(local: &Local) {
+    if local.shared.processors.acquire(local.seat()) {
+        local.shared.end_taking_core(local);
+    }
 }
 
 /// Hand-over 1 and 2.
@@ -288,7 +295,7 @@ pub(crate) fn hand_over(local: &Local) {
         shared.cover();
     }
     let uncovered = census.serving() == 0 && !shared.driver.is_covered();
-    let work = queued || uncovered || shared.has_work(local);
+    let work = queued || uncovered || local.has_open_ticket() || shared.has_work(local);
     if work {
         shared.wake_if_unattended();
     }

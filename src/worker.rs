@@ -69,9 +69,13 @@ impl Searching {
     }
 
     /// The thread has found work. Whoever published more meanwhile may have relied on it: Submit 2 and 3 again.
-    fn found(self, shared: &Shared) {
+    fn found(self, local: &Local) {
+        let shared = &*local.shared;
         shared.processors.stop_searching(|| {
-            if !shared.closures.is_empty() || !shared.offers.is_empty() {
+            let has_tickets = || {
+                local.has_open_ticket() || local.find_peer(|peer| peer.has_tickets().then_some(())).is_some()
+            };
+            if !shared.closures.is_empty() || !shared.offers.is_empty() || has_tickets() {
                 shared.wake_if_unattended();
             }
             if !shared.injector.is_empty() {
@@ -161,7 +165,7 @@ impl<'a> Worker<'a> {
             return Some(searching);
         }
         let _computing = Computing::begin();
-        searching.found(self.shared);
+        searching.found(self.local);
         run_hook(self.shared.config.hooks.on_thread_start.as_ref());
         None
     }
@@ -184,7 +188,7 @@ impl<'a> Worker<'a> {
             }
         }
         if let Some(searching) = searching {
-            searching.found(self.shared);
+            searching.found(self.local);
         }
     }
 
@@ -217,7 +221,7 @@ impl<'a> Worker<'a> {
             return false;
         };
         if let Some(searching) = searching.take() {
-            searching.found(self.shared);
+            searching.found(self.local);
         }
         self.run_work(work);
         true
@@ -234,17 +238,16 @@ impl<'a> Worker<'a> {
             && let Some(closure) = self.shared.take_closure(self.in_turn_of(tick))
         {
             return Some(Work::Closure(closure));
+        } else if tick % TICK == TICK / 3
+            && let Some(closure) = self.take_addressed()
+        {
+            return Some(Work::Closure(closure));
         }
         if let Some(task) = self.local.pop_task() {
             return Some(Work::Task(task));
         }
         if let Some(task) = self.take_injected_batch() {
             return Some(Work::Task(task));
-        }
-        if tick % TICK == TICK / 3
-            && let Some(closure) = self.take_addressed()
-        {
-            return Some(Work::Closure(closure));
         }
         self.next_foreign(self.first_reach()).or_else(|| self.take_addressed().map(Work::Closure))
     }
@@ -354,11 +357,6 @@ impl<'a> Worker<'a> {
             }
             None
         })?;
-        if ring.is_far() && self.local.has_open_ticket() {
-            // What came along: Submit 2 and 3 again.
-            fence();
-            self.shared.wake_if_unattended();
-        }
         self.local.counters().steals.add(1);
         self.local.counters().steals_in(ring).add(1);
         Some(claim)
@@ -644,7 +642,7 @@ impl processors::Sleeper for Worker<'_> {
         fence();
         self.shared.cover();
         self.shared.wake_addressed();
-        if self.shared.has_work(self.local) {
+        if self.local.has_open_ticket() || self.shared.has_work(self.local) {
             self.shared.wake_if_unattended();
         }
     }

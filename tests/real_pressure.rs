@@ -12,8 +12,8 @@ mod group;
 
 use std::fs::File;
 use std::io::{self, Read, Seek};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
-use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use beat::Runtime;
@@ -27,8 +27,6 @@ const MIB: u64 = 1 << 20;
 const TIGHT: u64 = 32 * MIB;
 const READ: u64 = 160 * MIB;
 const PLENTY: u64 = 512 * MIB;
-/// Longer than the sampler looks on, at any level.
-const ASLEEP: Duration = Duration::from_secs(12);
 const TEST: &str = "stalls_raise_the_level_of_their_group_alone";
 const PATIENCE: Duration = Duration::from_secs(120);
 
@@ -60,25 +58,6 @@ fn stalls_raise_the_level_of_their_group_alone() {
         assert_ne!(reader.ask("level"), "None", "the noise has gone on");
         reader.tell("stop");
         assert_eq!(reader.answer(), "fallen");
-    });
-}
-
-/// The kernel wakes a sampler that has fallen asleep, for nobody asks for the level here.
-#[test]
-fn stalls_wake_a_sampler_that_sleeps() {
-    if let Some("sleeper") = role::role().as_deref() {
-        return read_while_the_sampler_sleeps();
-    }
-    let tight = match Group::new(TIGHT) {
-        Ok(tight) => tight,
-        Err(why) => return eprintln!("skipped: no cgroup ({why}); it takes root"),
-    };
-    if !tight.grants_trigger() {
-        return eprintln!("skipped: this kernel grants no trigger on a control group's stalls");
-    }
-    within(PATIENCE, || {
-        let mut sleeper = Role::start("sleeper", "stalls_wake_a_sampler_that_sleeps", &tight.enter());
-        assert_eq!(sleeper.ask("read"), "told of a higher level");
     });
 }
 
@@ -129,32 +108,6 @@ fn large_file() -> File {
     io::copy(&mut io::repeat(7).take(READ), &mut file).unwrap();
     file.sync_all().unwrap();
     file
-}
-
-/// Reads such a file as soon as the sampler sleeps, until it has told of it by itself.
-fn read_while_the_sampler_sleeps() {
-    let (told, tell) = mpsc::channel();
-    let file = large_file();
-    let config = config().on_change(move |seen| told.send(seen.level).unwrap());
-    let runtime = Runtime::builder().worker_threads(1).pressure(config).build().unwrap();
-    let _entered = runtime.enter();
-    for _ in orders() {
-        let admitted = beat::admit().memory(MIB).try_spawn(async {}).expect("there is room");
-        runtime.block_on(admitted).unwrap();
-        // Writing the file may have stalled: whoever is told of that waits until all is calm, and then longer than
-        // the sampler takes to fall asleep.
-        while tell.recv_timeout(ASLEEP).is_ok() {}
-        let stop = Arc::new(AtomicBool::new(false));
-        let reader = std::thread::spawn({
-            let (stop, mut file) = (Arc::clone(&stop), file.try_clone().unwrap());
-            move || read_until(&mut file, &stop)
-        });
-        while tell.recv().unwrap() == Level::None {}
-        stop.store(true, SeqCst);
-        reader.join().unwrap();
-        say("told of a higher level");
-    }
-    drop(file);
 }
 
 fn read_until(file: &mut File, stop: &AtomicBool) {

@@ -1,7 +1,7 @@
 //! A control group with a memory limit, of whichever version the machine has.
 
 use std::fs;
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
@@ -54,14 +54,6 @@ impl Group {
     /// Whether the kernel counts its stalls.
     pub(super) fn has_stalls(&self) -> bool {
         self.directories.iter().any(|directory| directory.join("memory.pressure").exists())
-    }
-
-    /// Whether the kernel wakes whoever asks for it when there are stalls.
-    pub(super) fn grants_trigger(&self) -> bool {
-        self.directories.iter().any(|directory| {
-            let file = fs::File::options().read(true).write(true).open(directory.join("memory.pressure"));
-            file.and_then(|mut file| file.write_all(b"some 150000 2000000\0")).is_ok()
-        })
     }
 
     /// The bytes in use.

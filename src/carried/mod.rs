@@ -228,39 +228,39 @@ impl EnteredSpan {
         contained(|| {
             let (subscriber, id) = (span.subscriber.clone(), span.id.clone());
             subscriber.enter(&id);
-            let left = leave_until_current(&subscriber, &id);
-            let is_seen = dispatcher::get_default(|here| here.current_span().id() == Some(&id));
-            let default = (!is_seen).then(|| dispatcher::set_default(&subscriber));
-            Self { default, subscriber, id, left }
+            // From here on it is left again, also if the subscriber panics.
+            let mut entered = Self { default: None, subscriber, id, left: Vec::new() };
+            entered.leave_what_hides_it();
+            let is_seen = dispatcher::get_default(|here| here.current_span().id() == Some(&entered.id));
+            entered.default = (!is_seen).then(|| dispatcher::set_default(&entered.subscriber));
+            entered
         })
+    }
+
+    /// Leaves the spans that hide it. One that the thread is in already, deeper, does not become current again with some
+    /// subscribers (`tracing_subscriber::Registry`).
+    fn leave_what_hides_it(&mut self) {
+        while self.left.len() < MOST_LEFT
+            && let Some(current) = self.subscriber.current_span().id().filter(|current| **current != self.id)
+        {
+            self.left.push(current.clone());
+            self.subscriber.exit(current);
+        }
     }
 }
 
 impl Drop for EnteredSpan {
     fn drop(&mut self) {
         drop(self.default.take());
-        self.subscriber.exit(&self.id);
+        contained(|| self.subscriber.exit(&self.id));
         for id in self.left.iter().rev() {
-            self.subscriber.enter(id);
+            contained(|| self.subscriber.enter(id));
         }
     }
 }
 
 /// How many spans are left at most for one that they hide: a subscriber may know no end of them.
 const MOST_LEFT: usize = 64;
-
-/// Leaves the spans that hide `id`, which has just been entered. One that the thread is in already, deeper, does not
-/// become current again with some subscribers (`tracing_subscriber::Registry`).
-fn leave_until_current(subscriber: &Dispatch, id: &Id) -> Vec<Id> {
-    let mut left = Vec::new();
-    while left.len() < MOST_LEFT
-        && let Some(current) = subscriber.current_span().id().filter(|current| *current != id)
-    {
-        subscriber.exit(current);
-        left.push(current.clone());
-    }
-    left
-}
 
 /// Calls a subscriber; `None` if it panics, which the panic hook reports.
 fn contained<R>(f: impl FnOnce() -> R) -> Option<R> {
