@@ -104,8 +104,8 @@ fn a_thief_goes_from_ring_to_ring() {
 
 #[test]
 fn a_closure_that_forks_wakes_its_neighbour() {
-    let runtime = runtime(MACHINE, 4);
     for _ in 0..20 {
+        let runtime = runtime(MACHINE, 4);
         let woken = Arc::new(AtomicUsize::new(usize::MAX));
         let (here, there) = runtime.install(|| {
             let here = index();

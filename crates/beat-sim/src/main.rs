@@ -8,7 +8,7 @@
 
 use std::process::ExitCode;
 
-use beat_sim::{Machine, Outcome, Victims, Workload, calibrate, simulate};
+use beat_sim::{Costs, Machine, Outcome, Victims, Workload, calibrate, simulate_with};
 use lexopt::Arg;
 
 const HELP: &str = "\
@@ -17,6 +17,8 @@ beat-sim: simulates Beat's scheduler, by its own policy code
 beat-sim [--seeds N] MACHINE...   rings beside random victims, for the fork suite and the mixed one
 beat-sim [--seeds N] scale        the same on 8 to 1,024 cores
 beat-sim calibrate [--nodes N]    a tree for real on this machine, and as simulated
+
+--no-data: a node costs the same wherever its data are.
 
 A MACHINE is PACKAGESxCORES (two threads a core), or hwloc's synthetic text.
 ";
@@ -42,10 +44,12 @@ fn main() -> ExitCode {
 fn run() -> Result<(), String> {
     let mut arguments = lexopt::Parser::from_env();
     let (mut seeds, mut nodes, mut words) = (3, 4_000_000, Vec::new());
+    let mut costs = Costs::default();
     while let Some(argument) = arguments.next().map_err(|e| e.to_string())? {
         match argument {
             Arg::Long("seeds") => seeds = number(&mut arguments)?,
             Arg::Long("nodes") => nodes = number(&mut arguments)?,
+            Arg::Long("no-data") => costs.data = [0.0; 6],
             Arg::Long("help") | Arg::Short('h') => {
                 print!("{HELP}");
                 return Ok(());
@@ -57,8 +61,8 @@ fn run() -> Result<(), String> {
     match words.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         [] => print!("{HELP}"),
         ["calibrate"] => print_comparison(nodes)?,
-        ["scale"] => print_table(&SCALE, seeds)?,
-        ref machines => print_table(machines, seeds)?,
+        ["scale"] => print_table(&SCALE, seeds, &costs)?,
+        ref machines => print_table(machines, seeds, &costs)?,
     }
     Ok(())
 }
@@ -80,7 +84,7 @@ fn print_comparison(nodes: u64) -> Result<(), String> {
     Ok(())
 }
 
-fn print_table(machines: &[&str], seeds: u64) -> Result<(), String> {
+fn print_table(machines: &[&str], seeds: u64, costs: &Costs) -> Result<(), String> {
     println!("Sums of {seeds} seeds, makespans in ms; steals by ring: smt, L2, L3, node, package, remote.\n");
     println!(
         "| machine | suite | victims | makespan | steals by ring | promotions | wake-ups | remote steals, random / rings |"
@@ -91,7 +95,7 @@ fn print_table(machines: &[&str], seeds: u64) -> Result<(), String> {
         for (suite, workload) in
             [("fork", Workload::fork(machine.workers)), ("mixed", Workload::mixed(machine.workers))]
         {
-            let sum = |victims| sum(&machine, victims, &workload, seeds);
+            let sum = |victims| sum(&machine, victims, &workload, seeds, costs);
             let (rings, random) = (sum(Victims::Rings), sum(Victims::Random));
             let ratio = random.remote_steals() as f64 / rings.remote_steals() as f64;
             print_row(name, suite, "random", &random, "");
@@ -102,19 +106,17 @@ fn print_table(machines: &[&str], seeds: u64) -> Result<(), String> {
     Ok(())
 }
 
-fn sum(machine: &Machine, victims: Victims, workload: &Workload, seeds: u64) -> Outcome {
-    (1..=seeds).map(|seed| simulate(machine, victims, workload, seed)).fold(
-        Outcome::default(),
-        |mut sum, run| {
-            sum.makespan += run.makespan;
-            sum.promotions += run.promotions;
-            sum.wakes += run.wakes;
-            for (sum, steals) in sum.steals.iter_mut().zip(run.steals) {
-                *sum += steals;
-            }
-            sum
-        },
-    )
+fn sum(machine: &Machine, victims: Victims, workload: &Workload, seeds: u64, costs: &Costs) -> Outcome {
+    let runs = (1..=seeds).map(|seed| simulate_with(machine, victims, workload, seed, costs.clone()));
+    runs.fold(Outcome::default(), |mut sum, run| {
+        sum.makespan += run.makespan;
+        sum.promotions += run.promotions;
+        sum.wakes += run.wakes;
+        for (sum, steals) in sum.steals.iter_mut().zip(run.steals) {
+            *sum += steals;
+        }
+        sum
+    })
 }
 
 fn print_row(machine: &str, suite: &str, victims: &str, outcome: &Outcome, ratio: &str) {
