@@ -116,7 +116,7 @@ impl Processors {
 
     /// Whom the scheduler wakes on behalf of a thread at `place`.
     pub fn wake(&self, distances: &Distances, place: Option<u32>) -> Option<Woken> {
-        Some(match distances.0.wake(&self.0, place)? {
+        Some(match self.0.wake_near(distances.0.near(place))? {
             Wake::Unpark(seat) => Woken::Sleeper(Seat(seat)),
             Wake::Spawn(p) => Woken::New(p),
         })

@@ -3,7 +3,9 @@
 //! On most machines nobody is nearer than others, or it is not known since workers are bound to nothing. Then there are
 //! no rings: everything that asks here has a path without them, which costs no more than if there were no distances.
 
-use crate::processors::{ProcessorId, Processors, Wake};
+use crate::processors::ProcessorId;
+#[cfg(doc)]
+use crate::processors::Processors;
 use crate::topology::{Nearness, Neighbours, Placement, Ring, Topology};
 
 /// Near threads are tried before others. See the [module](self).
@@ -53,24 +55,24 @@ impl Distances {
         }
     }
 
-    /// Wakes somebody, near to `place`.
-    pub(crate) fn wake(&self, processors: &Processors, place: Option<ProcessorId>) -> Option<Wake> {
-        processors.wake_near(self.near(place))
-    }
-
     /// The ring of threads that have no place, or of all.
     pub(crate) fn ring(&self) -> Ring {
         self.ring
     }
 
-    /// How many homes there are: NUMA nodes with workers of their own.
+    /// The same if there are several homes: NUMA nodes with workers of their own.
+    pub(crate) fn several_homes(&self) -> Option<&Neighbours> {
+        self.neighbours().filter(|neighbours| neighbours.homes() > 1)
+    }
+
+    /// How many homes there are.
     pub(crate) fn homes(&self) -> usize {
-        self.neighbours().map_or(1, Neighbours::homes)
+        self.several_homes().map_or(1, Neighbours::homes)
     }
 
     /// In which home a place is, if there are several.
     pub(crate) fn home_of(&self, place: impl FnOnce() -> Option<ProcessorId>) -> Option<usize> {
-        let neighbours = self.neighbours()?;
+        let neighbours = self.several_homes()?;
         Some(neighbours.home_of(place()? as usize))
     }
 }

@@ -65,8 +65,9 @@ impl<T> Injectors<T> {
         1 + self.others.len()
     }
 
-    pub(crate) fn push(&self, home: usize, item: T) {
-        self.of(home).push(item);
+    /// `None`: nobody wants it anywhere.
+    pub(crate) fn push(&self, home: Option<usize>, item: T) {
+        self.of(home.unwrap_or(0)).push(item);
     }
 
     pub(crate) fn take(&self, distances: &Distances, from: FirstAt) -> Option<T> {
@@ -97,7 +98,7 @@ impl<T> Injectors<T> {
         attempt: impl Fn(&Injector<T>) -> Steal<T>,
     ) -> Option<T> {
         let take = |queue| steal(|| attempt(queue));
-        match distances.neighbours().filter(|_| !self.others.is_empty()) {
+        match distances.several_homes() {
             None => take(&self.first),
             Some(neighbours) => self.find_among(neighbours, from, take),
         }
@@ -130,7 +131,7 @@ mod tests {
     fn filled(distances: &Distances) -> Injectors<usize> {
         let injectors = Injectors::new(distances.homes());
         for home in 0..distances.homes() {
-            injectors.push(home, home);
+            injectors.push(Some(home), home);
         }
         injectors
     }
@@ -169,7 +170,7 @@ mod tests {
         let distances = machine("package:2 core:2 pu:1");
         let injectors = Injectors::new(2);
         for item in 0..10 {
-            injectors.push(1, item);
+            injectors.push(Some(1), item);
         }
         let own = Deque::new_fifo();
         assert_eq!(injectors.take_batch(&distances, FirstAt::home(Some(0)), &own), Some(0));

@@ -14,7 +14,8 @@
 //! | `role` | at the start; whoever takes the duty away | anyone |
 //! | `clock` | owner, once | watchdog |
 //! | `slice_was_changed` | watchdog sets, owner clears | owner |
-//! | `is_unpinned` | owner | metrics |
+//! | `pinned` | owner; while it sleeps, whoever wakes it | the same |
+//! | `is_unpinned` | owner | metrics; whoever wakes it |
 //! | `counters` | owner (load, store) | metrics |
 
 use std::cell::{Cell, OnceCell, RefCell};
@@ -642,7 +643,7 @@ impl Local {
     pub(crate) fn flush_tasks(&self) -> bool {
         let mut any = false;
         while let Some(task) = self.tasks.pop().or_else(|| take(&self.remote.lifo)) {
-            self.shared.injector.push(self.home().unwrap_or(0), task);
+            self.shared.injector.push(self.home(), task);
             any = true;
         }
         any
@@ -692,6 +693,11 @@ impl Local {
         self.remote.role() != Role::Guest
     }
 
+    /// Whether this is a guest that has no processor: most of them.
+    pub(crate) fn is_bare_guest(&self) -> bool {
+        self.remote.role() == Role::Guest && self.seat().processor().is_none()
+    }
+
     /// Whether this thread is inside the driver: wakers and third-party code run on it now.
     pub(crate) fn is_in_turn(&self) -> bool {
         self.turn.get() != Turn::Outside
@@ -734,8 +740,10 @@ impl Local {
         true
     }
 
-    /// Looks, now and then, whether this thread's core is crowded: a thread that has work anyway, and is pinned.
+    /// Looks, now and then, at what is given to the process, and whether this thread's core is crowded: a thread that has
+    /// work anyway.
     pub(crate) fn look_around(&self, now: u64) {
+        self.shared.follow_limits(now);
         if !self.shared.config.pins.is_empty()
             && let Some(p) = self.remote.pinned()
             && self.crowding.borrow().is_due(now)
@@ -892,6 +900,11 @@ impl Threads {
 
     pub(crate) fn len(&self) -> usize {
         self.list.lock().len()
+    }
+
+    /// The thread of a seat.
+    pub(crate) fn of(&self, seat: &Seat) -> Option<Arc<Remote>> {
+        self.list.lock().iter().find(|thread| ptr::eq(&*thread.seat, seat)).cloned()
     }
 
     /// A copy.

@@ -446,7 +446,7 @@ impl Processors {
 
     /// Gives an idle processor to a sleeping thread, which counts as searching from here on. `None` if no
     /// processor is idle.
-    #[cfg_attr(not(loom), expect(dead_code, reason = "the models have no places"))]
+    #[cfg(loom)]
     pub(crate) fn wake_one(&self) -> Option<Wake> {
         self.wake_near(|_| None::<()>)
     }
@@ -495,10 +495,7 @@ impl Processors {
     /// Gives the idle processor at `index` to the sleeper at `place`, or to a new thread.
     fn give(&self, lists: &mut Lists, place: Option<usize>, index: usize) -> Wake {
         let p = lists.idle.remove(index);
-        // Whoever guarded it in the driver guards nothing now, unless it is the one that gets it.
-        for sleeper in lists.sleepers.iter_mut().filter(|s| s.seat.home() == Some(p)) {
-            sleeper.in_driver = false;
-        }
+        lists.unguard(p);
         // One step, so that no submitter sees neither an idle processor nor a searcher.
         self.census.fetch_add(SEARCH.wrapping_sub(IDLE), Relaxed);
         match place {
@@ -731,16 +728,19 @@ impl Lists {
         own.or_else(|| (0..self.idle.len()).rev().find(free))
     }
 
-    /// An idle processor that can best be spared. Whoever guards it in the driver guards nothing from then on, and is
-    /// woken like any other.
+    /// An idle processor that can best be spared; nobody guards it from then on.
     fn least_needed(&mut self) -> Option<usize> {
         let free = (0..self.idle.len()).rev().find(|&index| !self.is_guarded(self.idle[index]));
         let index = free.or(self.idle.len().checked_sub(1))?;
-        let p = self.idle[index];
+        self.unguard(self.idle[index]);
+        Some(index)
+    }
+
+    /// `p` is idle no more: whoever guarded it in the driver is woken like any other from now on.
+    fn unguard(&mut self, p: ProcessorId) {
         for sleeper in self.sleepers.iter_mut().filter(|s| s.seat.home() == Some(p)) {
             sleeper.in_driver = false;
         }
-        Some(index)
     }
 
     /// Whom to wake, on what (places in `sleepers` and `idle`): the nearest sleeper beside its own processor, of those the

@@ -320,23 +320,21 @@ impl Shared {
 
     /// Submit for a task, from a thread that will not run it itself.
     pub(crate) fn inject(&self, task: Runnable) {
-        let home = self.home_for(&task);
-        self.injector.push(home.unwrap_or(0), task);
-        self.notify_injected_at(home);
+        self.inject_at(self.home_for(&task), task);
     }
 
     /// The same for a task that should start in a home.
-    pub(crate) fn inject_at(&self, home: usize, task: Runnable) {
+    pub(crate) fn inject_at(&self, home: Option<usize>, task: Runnable) {
         self.injector.push(home, task);
-        self.notify_injected_at(Some(home));
+        self.notify_injected_at(home);
     }
 
     /// Where a task goes that somebody else will run; `None` if there is one home.
     fn home_for(&self, task: &Runnable) -> Option<usize> {
-        let neighbours = self.config.distances.neighbours().filter(|neighbours| neighbours.homes() > 1)?;
-        let here = local::with(|local| local.filter(|local| self.owns(local))?.seat().home());
-        let home = here.map(|p| neighbours.home_of(p as usize)).or_else(|| task.metadata().home());
-        Some(home.unwrap_or_else(|| task.metadata().number() as usize % self.injector.homes()))
+        let homes = self.config.distances.several_homes()?.homes();
+        let here = local::with(|local| local.filter(|local| self.owns(local))?.home());
+        let home = here.or_else(|| task.metadata().home());
+        Some(home.unwrap_or_else(|| task.metadata().number() as usize % homes))
     }
 
     /// Submit 2 and 3 for the injector.
@@ -371,7 +369,7 @@ impl Shared {
 
     /// The same for a closure that should start in a home.
     pub(crate) fn submit_closure_at(&self, home: Option<usize>, closure: Runnable) {
-        self.closures.push(home.unwrap_or(0), closure);
+        self.closures.push(home, closure);
         self.notify_submitted(home);
     }
 
@@ -513,8 +511,7 @@ impl Shared {
     /// A thread that sleeps gets another processor than it had: it wakes on that one's core.
     fn pin_asleep(&self, seat: &Seat, p: ProcessorId) {
         let Some(mask) = self.config.pins.get(p as usize) else { return };
-        let thread = self.threads.all().into_iter().find(|thread| std::ptr::eq(&*thread.seat, seat));
-        if let Some(thread) = thread {
+        if let Some(thread) = self.threads.of(seat) {
             thread.pin_asleep(p, mask);
         }
     }
@@ -525,17 +522,15 @@ impl Shared {
         if !self.config.fills_machine {
             return census.idle;
         }
-        let is_guest = local.remote.role() == Role::Guest && local.seat().processor().is_none();
         // Relaxed: an estimate.
-        let guests = self.guests.load(Relaxed) + u32::from(is_guest && !local.takes_core.get());
+        let guests = self.guests.load(Relaxed) + u32::from(local.is_bare_guest() && !local.takes_core.get());
         census.idle.saturating_sub(guests)
     }
 
     /// A guest has got help: from here until it gets a processor, or to the end of its region, it counts for
     /// [`idle_cores`](Self::idle_cores).
     pub(crate) fn begin_taking_core(&self, local: &Local) {
-        let is_guest = local.remote.role() == Role::Guest && local.seat().processor().is_none();
-        if is_guest && !local.takes_core.replace(true) {
+        if local.is_bare_guest() && !local.takes_core.replace(true) {
             self.guests.fetch_add(1, Relaxed);
         }
     }
@@ -686,9 +681,10 @@ impl Shared {
             || self.threads.all().iter().any(|t| t.has_tickets())
     }
 
-    /// Whether there is anything that an idle worker should run (Sleep 3).
+    /// Whether there is anything that an idle worker should run (Sleep 3), on the thread's own queue too.
     pub(crate) fn has_work(&self, local: &Local) -> bool {
         self.has_queued()
+            || local.has_open_ticket()
             || local
                 .find_peer(|peer| (peer.has_tickets() || self.may_steal_tasks(peer)).then_some(()))
                 .is_some()

@@ -107,7 +107,6 @@ fn beat_at(latent: Owner<'_>, publish: bool) {
         local.counters().long_polls.add(1);
         begin_computing(local);
     }
-    shared.follow_limits(now);
     local.look_around(now);
     if beat != Beat::Nothing {
         shared.begin_taking_core(local);
@@ -268,10 +267,8 @@ fn take_back(local: &Local) {
 
 /// Hand-over 1 and 2.
 pub(crate) fn hand_over(local: &Local) {
-    // Most guests have nothing to give up.
-    let role = local.remote.role();
-    let is_guest = role == Role::Guest;
-    if local.is_in_turn() || role == Role::Resident || is_guest && local.seat().processor().is_none() {
+    // Such a guest has nothing to give up.
+    if local.is_in_turn() || local.remote.role() == Role::Resident || local.is_bare_guest() {
         return;
     }
     let shared = &*local.shared;
@@ -295,8 +292,7 @@ pub(crate) fn hand_over(local: &Local) {
         shared.cover();
     }
     let uncovered = census.serving() == 0 && !shared.driver.is_covered();
-    let work = queued || uncovered || local.has_open_ticket() || shared.has_work(local);
-    if work {
+    if queued || uncovered || shared.has_work(local) {
         shared.wake_if_unattended();
     }
 }

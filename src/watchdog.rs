@@ -263,7 +263,7 @@ fn lengthen_slice(shared: &Shared, remote: &Remote) {
 fn pass_tasks_on(shared: &Shared, remote: &Remote) {
     let home = shared.config.distances.home_of(|| remote.seat.home());
     while let Some(task) = remote.steal_task() {
-        shared.injector.push(home.unwrap_or(0), task);
+        shared.injector.push(home, task);
     }
 }
 

@@ -277,7 +277,7 @@ impl<'a> Worker<'a> {
         let now = os::now();
         self.local.end_batch(now);
         self.local.start_batch(now);
-        self.look_around(now);
+        self.local.look_around(now);
         if self.shared.turn_is_due(now) {
             self.take_turn();
             self.local.start_batch(os::now());
@@ -470,12 +470,6 @@ impl<'a> Worker<'a> {
     fn start_batch(&self) {
         let now = os::now();
         self.local.start_batch(now);
-        self.look_around(now);
-    }
-
-    /// Looks, now and then, at what is given to the process and to this thread.
-    fn look_around(&self, now: u64) {
-        self.shared.follow_limits(now);
         self.local.look_around(now);
     }
 
@@ -642,7 +636,7 @@ impl processors::Sleeper for Worker<'_> {
         fence();
         self.shared.cover();
         self.shared.wake_addressed();
-        if self.local.has_open_ticket() || self.shared.has_work(self.local) {
+        if self.shared.has_work(self.local) {
             self.shared.wake_if_unattended();
         }
     }

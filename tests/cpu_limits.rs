@@ -24,15 +24,15 @@ const PATIENCE: Duration = Duration::from_secs(120);
 /// Within which a busy runtime follows.
 const PROMISED: Duration = Duration::from_secs(2);
 
-/// Why a test cannot be run here, if it cannot.
-fn cannot(group: &std::io::Result<CpuGroup>) -> bool {
+/// A group, or `None`, with a word about it, where the tests cannot run.
+fn group(controller: Controller) -> Option<CpuGroup> {
     let cpus = beat::topology().allowed().len();
-    match group {
-        Ok(_) if cpus >= 2 => return false,
+    match CpuGroup::new(controller) {
+        Ok(group) if cpus >= 2 => return Some(group),
         Ok(_) => eprintln!("skipped: it takes two CPUs, and there is {cpus}"),
         Err(why) => eprintln!("skipped: no cgroup ({why}); it takes root"),
     }
-    true
+    None
 }
 
 /// Asks a busy runtime until it has so many active workers.
@@ -48,11 +48,7 @@ fn a_runtime_begins_with_what_the_quota_has_room_for() {
     if role::role().is_some() {
         return be_told(&Runtime::builder().build().unwrap());
     }
-    let group = CpuGroup::new(Controller::Quota);
-    if cannot(&group) {
-        return;
-    }
-    let group = group.unwrap();
+    let Some(group) = group(Controller::Quota) else { return };
     within(PATIENCE, || {
         for (cpus, workers) in [(1.0, 1), (0.5, 1), (1.25, 2)] {
             group.set_quota(cpus).unwrap();
@@ -68,12 +64,8 @@ fn active_workers_follow_the_quota_and_nothing_is_lost() {
     if role::role().is_some() {
         return be_told(&Runtime::builder().build().unwrap());
     }
-    let group = CpuGroup::new(Controller::Quota);
-    if cannot(&group) {
-        return;
-    }
+    let Some(group) = group(Controller::Quota) else { return };
     // The tightest group counts, and not only the own one.
-    let group = group.unwrap();
     let inner = group.child(Controller::Quota).unwrap();
     within(PATIENCE, || {
         group.set_quota(2.0).unwrap();
@@ -107,11 +99,7 @@ fn active_workers_follow_the_set_of_cpus() {
         Some(_) => return be_told(&builder().build().unwrap()),
         None => {}
     }
-    let group = CpuGroup::new(Controller::Cpuset);
-    if cannot(&group) {
-        return;
-    }
-    let group = group.unwrap();
+    let Some(group) = group(Controller::Cpuset) else { return };
     let two: Vec<_> = beat::topology().allowed().iter().take(2).collect();
     let both = format!("{},{}", two[0], two[1]);
     within(PATIENCE, || {
@@ -176,11 +164,7 @@ fn a_named_number_of_workers_stays() {
         }
         None => {}
     }
-    let group = CpuGroup::new(Controller::Quota);
-    if cannot(&group) {
-        return;
-    }
-    let group = group.unwrap();
+    let Some(group) = group(Controller::Quota) else { return };
     within(PATIENCE, || {
         group.set_quota(1.0).unwrap();
         let mut named = Role::start("named", TEST, &group.enter());

@@ -51,16 +51,22 @@ fn a_processor_that_comes_back_is_given_to_work_that_waits() {
     });
 }
 
+/// Two processors, and threads that hold them and search no more.
+fn two_that_serve() -> (Arc<Processors>, [Arc<Seat>; 2]) {
+    let processors = Arc::new(Processors::new(2));
+    let seats = std::array::from_fn(|_| Arc::new(Seat::new()));
+    for (p, seat) in seats.iter().enumerate() {
+        processors.sit_down(seat, p as u32);
+        processors.stop_searching(|| {});
+    }
+    (processors, seats)
+}
+
 /// Of two threads in closures one waits, and one comes to its loop, while the limit falls and rises again.
 #[test]
 fn the_census_goes_with_what_is_withheld() {
     check(|| {
-        let processors = Arc::new(Processors::new(2));
-        let seats: [_; 2] = std::array::from_fn(|_| Arc::new(Seat::new()));
-        for (p, seat) in seats.iter().enumerate() {
-            processors.sit_down(seat, p as u32);
-            processors.stop_searching(|| {});
-        }
+        let (processors, seats) = two_that_serve();
         processors.begin_computing(&seats[0]);
         let waits = thread::spawn({
             let (processors, seat) = (Arc::clone(&processors), Arc::clone(&seats[0]));
@@ -105,12 +111,7 @@ fn the_census_goes_with_what_is_withheld() {
 #[test]
 fn what_is_addressed_to_a_withheld_processor_finds_a_holder() {
     check(|| {
-        let processors = Arc::new(Processors::new(2));
-        let seats: [_; 2] = std::array::from_fn(|_| Arc::new(Seat::new()));
-        for (p, seat) in seats.iter().enumerate() {
-            processors.sit_down(seat, p as u32);
-            processors.stop_searching(|| {});
-        }
+        let (processors, seats) = two_that_serve();
         processors.limit_to(1);
         assert!(processors.hand_in(&seats[1]));
         // The holder of 0 waits, while somebody sends for 1.

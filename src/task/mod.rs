@@ -487,8 +487,8 @@ where
         return handle;
     }
     match (home, kind) {
-        (Some(home), Kind::Future) => shared.inject_at(home, runnable),
-        (Some(home), Kind::Closure) => shared.submit_closure_at(Some(home), runnable),
+        (Some(_), Kind::Future) => shared.inject_at(home, runnable),
+        (Some(_), Kind::Closure) => shared.submit_closure_at(home, runnable),
         _ => runnable.schedule(),
     }
     handle
@@ -517,7 +517,7 @@ fn with_runtime(runnable: Runnable, submit: impl FnOnce(&Shared, Runnable)) {
     let reference = if keeps { None } else { shared.arc() };
     if !keeps && reference.is_none() {
         // The last reference is going, and with it all tasks: nobody need be woken for this one.
-        shared.injector.push(0, runnable);
+        shared.injector.push(None, runnable);
         return;
     }
     submit(shared, runnable);

@@ -50,7 +50,7 @@ impl Near {
 
     /// The home of a runtime's workers that is meant.
     pub(crate) fn home(self, shared: &Shared) -> Option<usize> {
-        let neighbours = shared.config.distances.neighbours()?;
+        let neighbours = shared.config.distances.several_homes()?;
         match self.0 {
             Where::Node(node) => neighbours.home_of_node(node),
             // A handle of another runtime's task.

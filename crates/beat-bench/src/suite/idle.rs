@@ -194,39 +194,42 @@ impl Region {
         let (a, b) = scope.join(move |s| self.chili(s, from, middle), move |s| self.chili(s, middle, to));
         a.wrapping_add(b)
     }
+
+    /// From a caller that is none of the pool's threads; that of a runtime of Beat's forks, as a guest.
+    fn on(self, pool: &Pool) -> u64 {
+        match pool {
+            Pool::Sequential => self.sequential(),
+            Pool::Beat(runtime) => {
+                let _entered = runtime.enter();
+                self.beat(0, self.leaves)
+            }
+            Pool::Rayon(pool) => pool.install(|| self.rayon(0, self.leaves)),
+            Pool::Chili(pool) => self.chili(&mut pool.scope(), 0, self.leaves),
+        }
+    }
 }
 
 /// Who runs regions.
 enum Caller {
-    Sequential,
-    /// The caller forks, as a guest.
-    Beat(beat::Runtime),
+    Outside(Pool),
     /// The caller hands a closure over, and waits.
     BeatClosure(beat::Runtime),
-    RayonOutside(rayon::ThreadPool),
     /// The caller is a thread of the pool.
     RayonInside {
         _pool: rayon::ThreadPool,
     },
-    Chili(chili::ThreadPool),
 }
 
 impl Caller {
     fn region(&self, region: Region) -> u64 {
         let leaves = region.leaves;
         match self {
-            Self::Sequential => region.sequential(),
-            Self::Beat(runtime) => {
-                let _entered = runtime.enter();
-                region.beat(0, leaves)
-            }
+            Self::Outside(pool) => region.on(pool),
             Self::BeatClosure(runtime) => {
                 let closure = runtime.spawn_blocking_parallel(move || region.beat(0, leaves));
                 runtime.block_on(closure).expect("the closure ends")
             }
-            Self::RayonOutside(pool) => pool.install(|| region.rayon(0, leaves)),
             Self::RayonInside { .. } => region.rayon(0, leaves),
-            Self::Chili(pool) => region.chili(&mut pool.scope(), 0, leaves),
         }
     }
 }
@@ -237,18 +240,9 @@ pub(super) fn region_on(options: &Options, pools: &[(&'static str, &Pool)]) -> R
     let region = Region { leaf: Work::lasting(LEAF), leaves: 1_000 };
     let expected = region.sequential();
     let rounds = Rounds { rounds: options.rounds(), turns: 1 };
-    let run = move |pool: &Pool, region: Region| match pool {
-        Pool::Sequential => region.sequential(),
-        Pool::Beat(runtime) => {
-            let _entered = runtime.enter();
-            region.beat(0, region.leaves)
-        }
-        Pool::Rayon(pool) => pool.install(|| region.rayon(0, region.leaves)),
-        Pool::Chili(pool) => region.chili(&mut pool.scope(), 0, region.leaves),
-    };
     let regions = options.pick(40, 5);
     let entrants = pools.iter().map(|&(who, pool)| {
-        Entrant::new(who, move || turn(|region| run(pool, region), region, expected, regions))
+        Entrant::new(who, move || turn(|region| region.on(pool), region, expected, regions))
     });
     Row::of_turns(region_name(region.leaves), rounds, &rounds.interleave(entrants.collect()))
 }
@@ -317,12 +311,12 @@ fn callers(workers: usize, cores: usize) -> io::Result<Vec<(&'static str, Caller
     // Its caller computes too; who of its threads beats and who works, it does not say.
     let chili = pinned(others(1), || Ok(chili::ThreadPool::with_config(config)))?;
     Ok(vec![
-        (SEQUENTIAL, Caller::Sequential),
-        (BEAT, Caller::Beat(beat)),
+        (SEQUENTIAL, Caller::Outside(Pool::Sequential)),
+        (BEAT, Caller::Outside(Pool::Beat(beat))),
         ("beat, as a closure", Caller::BeatClosure(beat_runtime(workers, None))),
-        (Column::Rayon.name(), Caller::RayonOutside(outside)),
+        (Column::Rayon.name(), Caller::Outside(Pool::Rayon(outside))),
         (RAYON_CALLER, Caller::RayonInside { _pool: inside }),
-        (Column::Chili.name(), Caller::Chili(chili)),
+        (Column::Chili.name(), Caller::Outside(Pool::Chili(chili))),
     ])
 }
 

@@ -147,9 +147,12 @@ fn on_a_worker<E: Executor>(runtime: &E, future: impl Future<Output = ()> + Send
     })
 }
 
-/// The rows of times.
-pub(super) fn rows(options: &Options) -> Vec<Row> {
-    let rounds = Rounds { rounds: options.rounds(), turns: options.pick(5, 1) };
+fn rounds_of_programs(options: &Options) -> Rounds {
+    Rounds { rounds: options.rounds(), turns: options.pick(5, 1) }
+}
+
+/// Those that are wanted.
+fn programs(options: &Options) -> Vec<(&'static str, Program)> {
     let few = options.pick(10, 1);
     let programs = [
         (FROM_OUTSIDE, Program::SpawnFromOutside(1_000 * few)),
@@ -158,7 +161,13 @@ pub(super) fn rows(options: &Options) -> Vec<Row> {
         (PING_PONG, Program::PingPong(100 * few)),
         (CHAIN, Program::Chain(1_000 * few)),
     ];
-    let wanted: Vec<_> = programs.into_iter().filter(|(name, _)| options.wants(name)).collect();
+    programs.into_iter().filter(|(name, _)| options.wants(name)).collect()
+}
+
+/// The rows of times.
+pub(super) fn rows(options: &Options) -> Vec<Row> {
+    let rounds = rounds_of_programs(options);
+    let wanted = programs(options);
     if wanted.is_empty() {
         return Vec::new();
     }
@@ -177,20 +186,15 @@ pub(super) fn on_runtimes(
     beat: &[(&'static str, &beat::Runtime)],
     tokio: (&'static str, &tokio::runtime::Runtime),
 ) -> Vec<Row> {
-    let rounds = Rounds { rounds: options.rounds(), turns: options.pick(5, 1) };
-    let few = options.pick(10, 1);
-    let programs = [
-        (FROM_WORKER, Program::SpawnFromWorker(1_000 * few)),
-        (YIELD, Program::Yield(200, 100 * few)),
-        (PING_PONG, Program::PingPong(100 * few)),
-    ];
+    let rounds = rounds_of_programs(options);
     let row = |(name, program): (&str, Program)| {
         let mut entrants: Vec<_> =
             beat.iter().map(|&(who, runtime)| Entrant::new(who, move || program.run(runtime))).collect();
         entrants.push(Entrant::new(tokio.0, move || program.run(tokio.1)));
         Row::of_turns(name, rounds, &rounds.interleave(entrants))
     };
-    programs.into_iter().filter(|(name, _)| options.wants(name)).map(row).collect()
+    let few = |(name, _): &(&str, Program)| [FROM_WORKER, YIELD, PING_PONG].contains(name);
+    programs(options).into_iter().filter(few).map(row).collect()
 }
 
 // ----- idle -----
