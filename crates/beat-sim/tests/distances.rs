@@ -2,7 +2,7 @@
 
 use beat_sim::{Costs, Machine, Outcome, Victims, Workload, simulate, simulate_with};
 
-const SEEDS: u64 = 3;
+const SEEDS: u64 = 2;
 
 /// The sum of some runs.
 fn sum(machine: &Machine, victims: Victims, workload: &Workload) -> Outcome {
