@@ -2,6 +2,7 @@
 //!
 //! As in the other benches all run in this process, on the same inputs, with their results checked, in interleaved
 //! [rounds](common::rounds). rayon's least length is chosen for each loop by a trial before; Beat is told nothing.
+//! Each turn begins with workers that have slept, and runs its loop once; short loops also many times in a row.
 
 mod common;
 
@@ -19,6 +20,8 @@ use rayon::prelude::*;
 const WORKERS: usize = 2;
 /// The least lengths that rayon is tried with.
 const LEAST: [usize; 5] = [1, 64, 1024, 16_384, 262_144];
+/// How often a short loop runs in a row.
+const IN_A_ROW: usize = 32;
 /// Turns of each trial.
 const TRIALS: usize = 5;
 
@@ -51,16 +54,21 @@ macro_rules! driven {
     };
 }
 
-/// A loop over so many elements; what it gives is a number.
+/// A loop over so many elements, so many times in a row; what it gives is a number.
 struct Loop {
     name: String,
     elements: usize,
+    times: usize,
     run: Arc<dyn Fn(How) -> f64 + Send + Sync>,
 }
 
 impl Loop {
     fn new(name: &str, elements: usize, run: impl Fn(How) -> f64 + Send + Sync + 'static) -> Self {
-        Self { name: format!("{name}, {elements}"), elements, run: Arc::new(run) }
+        Self { name: format!("{name}, {elements}"), elements, times: 1, run: Arc::new(run) }
+    }
+
+    fn in_a_row(self) -> Self {
+        Self { name: format!("{}, {IN_A_ROW} in a row", self.name), times: IN_A_ROW, ..self }
     }
 }
 
@@ -100,6 +108,17 @@ fn over_numbers(n: usize) -> Vec<Loop> {
 fn triangle(n: usize) -> Loop {
     Loop::new("irregular: element i takes i steps", n, move |how| {
         let steps = |i: usize| (0..i as u64).fold(0, |a, b| black_box(a ^ b)) as f64;
+        driven!(how, 0..n, (0..n).into_par_iter(), |it| it.map(steps).sum::<f64>())
+    })
+}
+
+/// All elements cost the same, but for one, which costs a thousand times as much.
+fn one_dear(n: usize, at: usize) -> Loop {
+    Loop::new(&format!("irregular: element {at} is a thousand times dearer"), n, move |how| {
+        let steps = move |i: usize| {
+            let steps = if i == at { 100_000 } else { 100 };
+            (0..steps).fold(0_u64, |a, b| black_box(a ^ b)) as f64
+        };
         driven!(how, 0..n, (0..n).into_par_iter(), |it| it.map(steps).sum::<f64>())
     })
 }
@@ -154,17 +173,18 @@ struct Pools {
 impl Pools {
     /// Runs a loop inside its pool; nanoseconds for each element.
     fn time(&self, what: &Loop, how: How, expected: f64) -> f64 {
-        let (run, elements) = (Arc::clone(&what.run), what.elements);
+        let (run, elements, times) = (Arc::clone(&what.run), what.elements, what.times);
         let time = move || {
             let start = Instant::now();
-            let result = black_box(run(black_box(how)));
-            let time = start.elapsed().as_nanos() as f64 / elements as f64;
-            // Sums of numbers with fractions differ by the order of summing.
-            assert!(
-                (result - expected).abs() <= expected.abs() * 1e-9,
-                "{how:?} gave {result}, not {expected}"
-            );
-            time
+            for _ in 0..times {
+                let result = black_box(run(black_box(how)));
+                // Sums of numbers with fractions differ by the order of summing.
+                assert!(
+                    (result - expected).abs() <= expected.abs() * 1e-9,
+                    "{how:?} gave {result}, not {expected}"
+                );
+            }
+            start.elapsed().as_nanos() as f64 / (times * elements) as f64
         };
         match how {
             How::Sequential => time(),
@@ -210,10 +230,14 @@ fn main() {
             .expect("rayon starts its threads"),
     };
     let mut loops = Vec::new();
-    for n in mode.pick([1000, 100_000, 16 << 20], [0, 100, 1000]) {
+    let lengths = mode.pick([1000, 100_000, 16 << 20], [0, 100, 1000]);
+    loops.extend(over_numbers(lengths[0]).into_iter().map(Loop::in_a_row));
+    for n in lengths {
         loops.extend(over_numbers(n));
     }
     loops.push(triangle(mode.pick(10_000, 50)));
+    let n = mode.pick(10_000, 50);
+    loops.extend([0, n / 3, n - 1].map(|at| one_dear(n, at)));
     loops.push(sparse(mode.pick(100_000, 200)));
     loops.push(mandelbrot(mode.pick(400, 20)));
     let rows: Vec<Row> = loops.iter().map(|what| pools.row(rounds, what)).collect();

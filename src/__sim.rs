@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::distances;
-use crate::heartbeat::{self, Lengths};
+use crate::heartbeat::{self, Lengths, WorkClock};
 use crate::peers;
 use crate::processors::{self, Wake};
 use crate::topology::{Placement, Ring, Topology};
@@ -232,13 +232,23 @@ pub struct Heartbeat {
     lengths: Lengths,
     item_is_new: bool,
     place: usize,
+    work: WorkClock,
+    item_began: u64,
     countdown: i32,
 }
 
 impl Heartbeat {
     pub fn new(period: Duration) -> Self {
         let beat = heartbeat::Heartbeat::new(period);
-        Self { beat, lengths: Lengths::default(), item_is_new: true, place: 0, countdown: FIRST }
+        Self {
+            beat,
+            lengths: Lengths::default(),
+            item_is_new: true,
+            place: 0,
+            work: WorkClock::default(),
+            item_began: 0,
+            countdown: FIRST,
+        }
     }
 
     /// An item of work from `place` begins.
@@ -251,7 +261,25 @@ impl Heartbeat {
     /// It has ended.
     pub fn end_item(&mut self, now: u64) {
         if !self.item_is_new {
-            self.lengths.measured(self.place, self.beat.age(now));
+            self.lengths.measured(self.place, self.work(now) - self.item_began);
+        }
+    }
+
+    /// What the thread's clock of work reads.
+    pub fn work(&self, now: u64) -> u64 {
+        self.work.read(now)
+    }
+
+    /// A wait is over that began when that read `start`, for a half with so much work.
+    pub fn waited(&mut self, now: u64, start: u64, work: u64) {
+        self.work.waited(now, start, work);
+    }
+
+    /// It has put something on offer since `since`, and may have woken somebody.
+    pub fn has_offered(&mut self, since: u64, now: u64, has_woken: bool) {
+        self.work.waited(now, self.work.read(since), 0);
+        if has_woken {
+            self.beat.woke(now - since);
         }
     }
 
@@ -273,6 +301,7 @@ impl Heartbeat {
     pub fn look(&mut self, now: u64, census: Census, may_offer: bool, offered: bool, wanted: bool) -> Beat {
         if std::mem::replace(&mut self.item_is_new, false) {
             self.beat.begin_item(self.lengths.expected(self.place), census.0, false);
+            self.item_began = self.work(now);
         }
         self.countdown = self.beat.look(now, self.countdown < ASKED / 2);
         if !may_offer {

@@ -15,6 +15,9 @@
 //! that runs here ([`leap`](crate::leap)), it is served as soon as the account has recovered ([`REST`]), a searcher not
 //! before the region has lasted [`FIRST_GIFT`]; if all that could help are asleep, only after the region has lasted
 //! [`FIRST_WAKE`], and once a period; if nobody is idle, never.
+//!
+//! *What a wake-up costs* is two microseconds on one machine and thirty on another, virtual, one, most of it the waker's own
+//! time. So it is measured, and regions are *long* that last two of them longer than [`FIRST_WAKE`].
 //! Source: heartbeat scheduling (Acar et al., PLDI 2018), with the idle thief in place of the timer.
 //!
 //! *Small jobs.* The oldest job is the largest in a recursion that halves; down a list it is a single item. Whoever is
@@ -22,9 +25,10 @@
 //!
 //! *Coarse work.* A thread is heard at its forks only, and two halves of ten milliseconds have one fork between them,
 //! the first. So the first fork of an item of work looks at the clock too, and if items from the same place have
-//! been [`LONG`] so far ([`Lengths`]), the item is *eager*: each of its first forks is put on offer at once and
-//! somebody woken for it, one for each that is idle or looks for work. Of a place that is not known yet the best is
-//! hoped.
+//! been long so far ([`Lengths`]), the item is *eager*: each of its first forks is put on offer at once and
+//! somebody woken for it, one for each that is idle or looks for work. If they have not, nobody is woken before the item
+//! turns out to be long. Of a place that is not known yet the best is hoped. The length is that of all its work ([`WorkClock`]): who is eager without need waits for somebody to wake up, and
+//! would be taken for long, and eager again, for ever.
 //!
 //! *Loops that do not fork inside.* Loops of rayon's fork a few times and then run long leaves, during which nobody is
 //! heard: halves that are latent then are out of reach, also for a thread that becomes idle only later. So an item whose
@@ -49,10 +53,12 @@ const GROWTH: u64 = 4;
 const LONGEST: u64 = 512;
 /// How often a thread that forks all the time looks at the clock within a period.
 const LOOKS_PER_PERIOD: u64 = 4;
-/// How long a region must have lasted before it wakes a sleeping thread, in ns: about what the wake-up costs.
+/// How long a region must have lasted before it wakes a sleeping thread, in ns.
 const FIRST_WAKE: u64 = 20_000;
-/// How long items of work from one place must last for the next one to be eager, in ns: some wake-ups' worth.
-const LONG: u64 = 40_000;
+/// What a wake-up is taken to cost the waker before one was measured, in ns.
+const WAKE: u64 = 10_000;
+/// What wakes nobody takes no longer, in ns.
+const NO_WAKE: u64 = 1_000;
 /// How many forks of a published item go on offer: a path down the tree into which rayon splits a loop, and half of it.
 const PUBLISHED: u32 = 8;
 /// How long a region must have lasted before it gives work to a thread that searches, in ns.
@@ -78,6 +84,10 @@ pub(crate) struct Heartbeat {
     published: u32,
     /// How many jobs the last gift had.
     gift: u32,
+    /// What a wake-up costs this thread.
+    wake: u64,
+    /// After how long the item of work wakes somebody if it is not eager.
+    first_wake: u64,
 }
 
 /// What a look at the clock decided.
@@ -107,6 +117,21 @@ impl Heartbeat {
             eager: 0,
             published: 0,
             gift: 1,
+            wake: WAKE,
+            first_wake: FIRST_WAKE,
+        }
+    }
+
+    /// How long items of work from one place must last for the next one to be eager.
+    fn long(&self) -> u64 {
+        FIRST_WAKE + 2 * self.wake
+    }
+
+    /// What was offered with a beat, and somebody woken for it, has taken the thread so long.
+    pub(crate) fn woke(&mut self, nanoseconds: u64) {
+        if nanoseconds > NO_WAKE {
+            // One that was interrupted says little.
+            self.wake = (self.wake * 7 + nanoseconds.min(4 * self.wake)) / 8;
         }
     }
 
@@ -114,7 +139,9 @@ impl Heartbeat {
     pub(crate) fn begin_item(&mut self, expected: u64, census: Census, publish: bool) {
         self.start = None;
         self.published = if publish { PUBLISHED } else { 0 };
-        self.eager = if expected >= LONG { helpers(census) } else { 0 };
+        let is_long = expected >= self.long();
+        self.eager = if is_long { helpers(census) } else { 0 };
+        self.first_wake = if is_long { FIRST_WAKE } else { self.long() };
     }
 
     /// A look at `now`; returns the new countdown. `asked`: somebody wanted to be heard before the countdown
@@ -150,7 +177,12 @@ impl Heartbeat {
         self.age(now) >= self.period
     }
 
-    /// Whether it is time to let a waiting duty thread have the core.
+    /// Until now the thread slept.
+    pub(crate) fn slept_until(&mut self, now: u64) {
+        self.last_yield = now;
+    }
+
+    /// Whether it is time to let a waiting duty thread have the core: not before the thread has been busy for a period.
     pub(crate) fn yield_is_due(&mut self, now: u64) -> bool {
         let due = now.saturating_sub(self.last_yield) >= self.period;
         if due {
@@ -192,7 +224,7 @@ impl Heartbeat {
             } else {
                 Beat::Nothing
             }
-        } else if census.idle > 0 && age >= FIRST_WAKE && since >= self.period {
+        } else if census.idle > 0 && age >= self.first_wake && since >= self.period {
             Beat::PromoteAndWake
         } else {
             Beat::Nothing
@@ -201,6 +233,25 @@ impl Heartbeat {
             self.last_promotion = now;
         }
         beat
+    }
+}
+
+/// Reads how much work a thread has done, in nanoseconds, of which only differences mean something: its time, but
+/// instead of a wait for a half the work that was in that half.
+#[derive(Debug, Default)]
+pub(crate) struct WorkClock {
+    /// Wraps: it is behind the time after waits.
+    ahead: Cell<u64>,
+}
+
+impl WorkClock {
+    pub(crate) fn read(&self, now: u64) -> u64 {
+        now.wrapping_add(self.ahead.get())
+    }
+
+    /// A wait is over that began at the reading `start`, for a half with so much work.
+    pub(crate) fn waited(&self, now: u64, start: u64, work: u64) {
+        self.ahead.set(start.wrapping_add(work).wrapping_sub(now));
     }
 }
 
@@ -232,16 +283,21 @@ impl Lengths {
 
     /// How long the next item from `place` may last, in ns; the longest there is if nothing is known.
     pub(crate) fn expected(&self, place: usize) -> u64 {
+        self.known(place).unwrap_or(u64::MAX)
+    }
+
+    /// The same, if anything is known.
+    pub(crate) fn known(&self, place: usize) -> Option<u64> {
         let length = self.slot(place).get();
-        if length.place == place && length.nanoseconds > 0 { length.nanoseconds } else { u64::MAX }
+        (length.place == place && length.nanoseconds > 0).then_some(length.nanoseconds)
     }
 
     /// An item from `place` has lasted so long.
     pub(crate) fn measured(&self, place: usize, nanoseconds: u64) {
         let slot = self.slot(place);
-        let length = slot.get();
-        let known = length.place == place && length.nanoseconds > 0;
-        let mean = if known { (length.nanoseconds * 3).saturating_add(nanoseconds) / 4 } else { nanoseconds };
+        let mean = self
+            .known(place)
+            .map_or(nanoseconds, |known| known.saturating_mul(3).saturating_add(nanoseconds) / 4);
         slot.set(Length { place, nanoseconds: mean.max(1) });
     }
 }
@@ -276,19 +332,46 @@ mod tests {
     #[test]
     fn an_eager_item_spreads_to_all_who_are_idle_and_then_beats_as_any_other() {
         let mut beat = Heartbeat::new(Duration::from_micros(100));
-        beat.begin_item(LONG, census(1, 1), false);
+        beat.begin_item(beat.long(), census(1, 1), false);
         assert_eq!(beat.look(1_000_000, false), DUE);
         assert_eq!(beat.decide(1_000_000, census(2, 0), false, false), Beat::Spread);
         assert_eq!(beat.decide(1_000_001, census(1, 1), true, false), Beat::Spread);
         assert_eq!(beat.decide(1_000_002, census(1, 0), false, false), Beat::Nothing);
         assert!(beat.look(1_000_003, false) > 0);
         // Somebody else has taken them meanwhile.
-        beat.begin_item(LONG, census(2, 0), false);
+        beat.begin_item(beat.long(), census(2, 0), false);
         beat.look(2_000_000, false);
         assert_eq!(beat.decide(2_000_000, census(0, 0), false, false), Beat::Nothing);
-        beat.begin_item(LONG - 1, census(2, 0), false);
+        beat.begin_item(beat.long() - 1, census(2, 0), false);
         beat.look(3_000_000, false);
         assert_eq!(beat.decide(3_000_000, census(2, 0), false, false), Beat::Nothing);
+    }
+
+    #[test]
+    fn nobody_is_woken_before_an_item_from_a_place_of_short_ones_is_long() {
+        let mut beat = Heartbeat::new(Duration::from_micros(100));
+        beat.begin_item(1_000, census(1, 0), false);
+        beat.look(1_000_000, false);
+        let long = beat.long();
+        assert_eq!(beat.decide(1_000_000 + long - 1, census(1, 0), false, false), Beat::Nothing);
+        assert_eq!(beat.decide(1_000_000 + long, census(1, 0), false, false), Beat::PromoteAndWake);
+    }
+
+    #[test]
+    fn where_a_wake_up_is_dear_items_are_long_later() {
+        let mut beat = Heartbeat::new(Duration::from_micros(100));
+        assert_eq!(beat.long(), FIRST_WAKE + 2 * WAKE);
+        for _ in 0..100 {
+            beat.woke(30_000);
+            beat.woke(NO_WAKE);
+        }
+        assert!((79_000..=80_000).contains(&beat.long()), "{}", beat.long());
+        beat.woke(10_000_000);
+        assert!(beat.long() < 120_000, "{}", beat.long());
+        for _ in 0..100 {
+            beat.woke(2_000);
+        }
+        assert!(beat.long() < 25_000, "{}", beat.long());
     }
 
     #[test]
@@ -312,6 +395,26 @@ mod tests {
         lengths.measured(64, 5_000);
         assert_eq!(lengths.expected(64), 2_000);
         assert_eq!(lengths.expected(128), u64::MAX);
+    }
+
+    #[test]
+    fn the_core_is_left_to_the_duty_thread_once_a_period_and_not_right_after_sleep() {
+        let mut beat = started();
+        beat.slept_until(1_000_000);
+        assert!(!beat.yield_is_due(1_099_999));
+        assert!(beat.yield_is_due(1_100_000));
+        assert!(!beat.yield_is_due(1_199_999));
+        assert!(beat.yield_is_due(1_200_000));
+    }
+
+    #[test]
+    fn a_wait_counts_as_the_work_that_was_waited_for() {
+        let clock = WorkClock::default();
+        let begin = clock.read(1_000);
+        clock.waited(51_000, clock.read(1_500), 700);
+        assert_eq!(clock.read(51_100) - begin, 500 + 700 + 100);
+        clock.waited(52_000, clock.read(51_100), 9_000);
+        assert_eq!(clock.read(52_000) - begin, 1_300 + 9_000);
     }
 
     #[test]

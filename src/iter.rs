@@ -26,11 +26,15 @@
 //! is at most a sixteenth of what each worker would have of the loop, so that a loop whose cost lies in
 //! a few of its elements is shared too. Nothing is allocated but what the consumer allocates for each half.
 //!
+//! A thread remembers what an element took the last times that it ran the same code: the blocks begin with the right
+//! length then, and a loop that is over before anybody could help is one block.
+//!
 //! Sources: lazy binary splitting (Tzannes et al., PPoPP 2010), heartbeat scheduling (Acar et al., PLDI 2018), and
 //! rayon's plumbing.
 
-use std::sync::atomic::AtomicUsize;
+use std::cell::Cell;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 
 use rayon::iter::plumbing::{Consumer, Folder, Producer, ProducerCallback, Reducer, UnindexedConsumer};
 use rayon::iter::{
@@ -39,16 +43,23 @@ use rayon::iter::{
 };
 
 use crate::carried::{Carried, Fork};
+use crate::heartbeat::Lengths;
 use crate::join::join;
+use crate::local;
 use crate::os;
 use crate::runtime::context;
+use crate::user_code;
 
 /// How long a block should take, in nanoseconds: many forks' worth, and a small part of a heartbeat.
 const BLOCK: u64 = 8_000;
 /// How many elements the first blocks have.
 const FIRST: usize = 64;
-/// How many blocks a loop has at least for each worker.
+/// How many blocks a loop has at least for each worker, if it is worth sharing.
 const PARTS: usize = 16;
+/// How long a loop must take for that, in nanoseconds: some gifts' worth.
+const WORTH_SHARING: u64 = 8_000;
+/// Of loops that are not, one in so many is timed: to read the clock twice takes as long as 100 short elements.
+const TIMED: u32 = 16;
 
 /// `on_beat`, for every indexed iterator of rayon's.
 ///
@@ -209,8 +220,59 @@ impl<T, C: Consumer<T>> ProducerCallback<T> for Drive<C> {
     type Output = C::Result;
 
     fn callback<P: Producer<Item = T>>(self, producer: P) -> C::Result {
-        let pace = Pace::new(self.len, producer.min_len(), producer.max_len());
-        halve(&pace, self.len, producer, self.consumer)
+        let place = user_code::place_of::<(P, C)>();
+        let begun =
+            local::with(|local| local.map(|local| local.loops.begin(place, self.len, || local.work())));
+        let Begun { known, is_worth_sharing, start } = begun.unwrap_or_default();
+        let (result, is_whole) = if is_worth_sharing || self.len > producer.max_len() {
+            let pace = Pace::new(self.len, known, producer.min_len(), producer.max_len());
+            let result = halve(&pace, self.len, producer, self.consumer);
+            // Relaxed: the joins order it.
+            (result, !pace.is_cut_short.load(Relaxed))
+        } else {
+            let folder = producer.fold_with(self.consumer.into_folder());
+            let is_whole = !folder.full();
+            (folder.complete(), is_whole)
+        };
+        // A search that has found something says nothing of how long one takes that does not.
+        if let Some(start) = start.filter(|_| is_whole) {
+            local::with(|local| {
+                if let Some(local) = local {
+                    local.loops.measured(place, self.len, local.worked_since(start));
+                }
+            });
+        }
+        result
+    }
+}
+
+/// What a thread knows of the loops it has run.
+#[derive(Debug, Default)]
+pub(crate) struct Loops {
+    /// Picoseconds for an element, by code.
+    elements: Lengths,
+    /// How many loops have run.
+    runs: Cell<u32>,
+}
+
+impl Loops {
+    /// `clock` is read if the loop shall be timed.
+    fn begin(&self, place: usize, len: usize, clock: impl FnOnce() -> u64) -> Begun {
+        let known = self.elements.known(place);
+        let is_worth_sharing =
+            known.is_none_or(|element| element.saturating_mul(len as u64) >= WORTH_SHARING * 1000);
+        let run = self.runs.get();
+        self.runs.set(run.wrapping_add(1));
+        // Spread evenly, and in no step with a program that runs several loops in turn.
+        let is_turn = run.wrapping_mul(0x9E37_79B9) < u32::MAX / TIMED;
+        let is_timed = is_worth_sharing || is_turn;
+        Begun { known, is_worth_sharing, start: is_timed.then(clock) }
+    }
+
+    fn measured(&self, place: usize, len: usize, nanoseconds: u64) {
+        if len > 0 {
+            self.elements.measured(place, nanoseconds.saturating_mul(1000) / len as u64);
+        }
     }
 }
 
@@ -221,10 +283,15 @@ where
     C: Consumer<P::Item>,
 {
     if consumer.full() {
+        pace.is_cut_short.store(true, Relaxed);
         return consumer.into_folder().complete();
     }
     if !pace.splits(len) {
-        return pace.timed(len, || producer.fold_with(consumer.into_folder()).complete());
+        let folder = pace.timed(len, || producer.fold_with(consumer.into_folder()));
+        if folder.full() {
+            pace.is_cut_short.store(true, Relaxed);
+        }
+        return folder.complete();
     }
     let mid = len / 2;
     let (left_producer, right_producer) = producer.split_at(mid);
@@ -240,6 +307,23 @@ where
     reducer.reduce(left, right)
 }
 
+/// A loop has begun.
+#[derive(Clone, Copy, Debug)]
+struct Begun {
+    /// How many picoseconds an element may take.
+    known: Option<u64>,
+    is_worth_sharing: bool,
+    /// What the thread's clock of work read, if the loop shall be timed.
+    start: Option<u64>,
+}
+
+impl Default for Begun {
+    /// Of a loop that is not known yet the best is hoped.
+    fn default() -> Self {
+        Self { known: None, is_worth_sharing: true, start: None }
+    }
+}
+
 /// How long the blocks of one loop are: shared by all threads that run a part of it.
 struct Pace {
     /// A part that is no longer than this is a block.
@@ -251,18 +335,23 @@ struct Pace {
     most_allowed: usize,
     /// What goes with halves that are stolen.
     carried: Carried,
+    /// The consumer wants no more.
+    is_cut_short: AtomicBool,
 }
 
 impl Pace {
-    fn new(len: usize, least_allowed: usize, most_allowed: usize) -> Self {
+    /// `known`: how many picoseconds an element takes.
+    fn new(len: usize, known: Option<u64>, least_allowed: usize, most_allowed: usize) -> Self {
         let workers = context::with_current_or_global(|shared| shared.config.workers as usize);
         let most = (len / (PARTS * workers)).max(1);
+        let first = known.map_or(FIRST, |element| (BLOCK * 1000 / element.max(1)).max(1) as usize);
         Self {
-            block: AtomicUsize::new(FIRST.min(most)),
+            block: AtomicUsize::new(first.min(most)),
             most,
             least_allowed: least_allowed.max(1),
             most_allowed: most_allowed.max(1),
             carried: Carried::span(),
+            is_cut_short: AtomicBool::new(false),
         }
     }
 
@@ -277,8 +366,8 @@ impl Pace {
 
     /// Runs a block, and learns from how long it took.
     fn timed<R>(&self, len: usize, block: impl FnOnce() -> R) -> R {
-        if self.most <= FIRST {
-            // There is nothing to learn.
+        if self.block.load(Relaxed) >= self.most {
+            // They do not grow, and are a small part of the loop.
             return block();
         }
         let start = os::now();
@@ -305,7 +394,7 @@ mod tests {
     use super::*;
 
     fn pace(len: usize, block: usize, most: usize) -> Pace {
-        Pace { block: AtomicUsize::new(block), most, ..Pace::new(len, 1, usize::MAX) }
+        Pace { block: AtomicUsize::new(block), most, ..Pace::new(len, None, 1, usize::MAX) }
     }
 
     #[test]
@@ -322,6 +411,38 @@ mod tests {
             pace.learn(block, 100);
         }
         assert_eq!(pace.block.load(Relaxed), 1 << 16);
+    }
+
+    #[test]
+    fn a_loop_that_is_known_to_be_short_is_not_cut_until_it_turns_out_dear() {
+        let loops = Loops::default();
+        let begin = |len| loops.begin(64, len, || 7);
+        let first = begin(1000);
+        assert!(first.is_worth_sharing && first.known.is_none());
+        assert_eq!(first.start, Some(7));
+        loops.measured(64, 1000, 1000);
+        let timed = (0..1600).filter(|_| {
+            let begun = begin(1000);
+            assert!(!begun.is_worth_sharing);
+            begun.start.is_some()
+        });
+        assert!((80..=120).contains(&timed.count()), "one in {TIMED}");
+        assert!(begin(1_000_000).is_worth_sharing, "the same code over more elements");
+        loops.measured(64, 1000, 1_000_000);
+        let dear = begin(1000);
+        assert!(dear.is_worth_sharing && dear.start.is_some());
+        loops.measured(64, 0, 1000);
+    }
+
+    #[test]
+    fn blocks_begin_with_the_length_that_is_known_to_be_right() {
+        let block = |len, known| Pace::new(len, known, 1, usize::MAX).block.into_inner();
+        assert_eq!(block(1 << 24, None), FIRST);
+        // 8 ns an element.
+        assert_eq!(block(1 << 24, Some(8_000)), BLOCK as usize / 8);
+        assert_eq!(block(1 << 24, Some(1_000_000_000)), 1);
+        let most = Pace::new(1 << 10, None, 1, usize::MAX).most;
+        assert_eq!(block(1 << 10, Some(1)), most, "a small part of the loop");
     }
 
     #[test]

@@ -312,10 +312,12 @@ fn settle(local: &Local, ticket: *const Ticket) -> bool {
         local.discard_ticket(crate::sync::Arc::as_ptr(&ticket));
         return true;
     }
+    let start = local.work();
     leap::leap(local, &ticket);
     if ticket.announce() {
         crate::user_code::wait(local, || ticket.is_done());
     }
+    local.waited(start, ticket.work());
     false
 }
 

@@ -28,7 +28,7 @@ use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64};
 use crossbeam_deque::{Steal, Stealer, Worker as Deque};
 
 use crate::crowding::{Binding, Crowding};
-use crate::heartbeat::{FIRST, Heartbeat, Lengths};
+use crate::heartbeat::{FIRST, Heartbeat, Lengths, WorkClock};
 use crate::latent::{LatentJobs, Owner};
 use crate::metrics::Counters;
 use crate::os::{self, Affinity, Schedstat, Slice, ThreadClock};
@@ -253,7 +253,12 @@ pub(crate) struct Local {
     item_is_new: Cell<bool>,
     /// Where that item comes from.
     place: Cell<usize>,
+    work: WorkClock,
+    /// What it read when the item was looked at first.
+    item_began: Cell<u64>,
     lengths: Lengths,
+    #[cfg(feature = "rayon")]
+    pub(crate) loops: crate::iter::Loops,
     pub(crate) remote: Arc<Remote>,
     pub(crate) shared: Arc<Shared>,
     tickets: Deque<Arc<Ticket>>,
@@ -460,7 +465,11 @@ impl Local {
             heartbeat: Cell::new(Heartbeat::new(shared.config.heartbeat)),
             item_is_new: Cell::new(true),
             place: Cell::new(0),
+            work: WorkClock::default(),
+            item_began: Cell::new(0),
             lengths: Lengths::default(),
+            #[cfg(feature = "rayon")]
+            loops: crate::iter::Loops::default(),
             tickets,
             tasks,
             lifo_streak: Cell::new(0),
@@ -520,12 +529,40 @@ impl Local {
         let mut heartbeat = self.heartbeat.get();
         if self.item_is_new.replace(false) {
             heartbeat.begin_item(self.lengths.expected(self.place.get()), census, publish);
+            self.item_began.set(self.work.read(now));
         }
         let latent = self.latent();
         latent.set_countdown(heartbeat.look(now, latent.is_asked()));
         let decision = decide(&mut heartbeat);
         self.heartbeat.set(heartbeat);
         decision
+    }
+
+    /// What its clock of work reads now.
+    pub(crate) fn work(&self) -> u64 {
+        self.work.read(os::now())
+    }
+
+    /// How much work was done since its clock read `start`.
+    pub(crate) fn worked_since(&self, start: u64) -> u64 {
+        self.work().saturating_sub(start)
+    }
+
+    /// It has put something on offer since `since`, and may have woken somebody: that is no work of the item's, and may
+    /// take longer than all there is.
+    pub(crate) fn has_offered(&self, since: u64, has_woken: bool) {
+        let now = os::now();
+        self.work.waited(now, self.work.read(since), 0);
+        if has_woken {
+            let mut heartbeat = self.heartbeat.get();
+            heartbeat.woke(now.saturating_sub(since));
+            self.heartbeat.set(heartbeat);
+        }
+    }
+
+    /// A wait is over that began when its clock of work read `start`, for a half with so much work.
+    pub(crate) fn waited(&self, start: u64, work: u64) {
+        self.work.waited(os::now(), start, work);
     }
 
     // ----- tickets -----
@@ -799,6 +836,15 @@ impl Local {
 
     // ----- how long tasks run -----
 
+    /// The thread has slept, and its core was anybody's.
+    pub(crate) fn awoke(&self) {
+        let now = os::now();
+        self.start_batch(now);
+        let mut heartbeat = self.heartbeat.get();
+        heartbeat.slept_until(now);
+        self.heartbeat.set(heartbeat);
+    }
+
     pub(crate) fn start_batch(&self, now: u64) {
         self.batch.set((now, 0, 0));
     }
@@ -842,11 +888,16 @@ impl Local {
     /// User code has ended.
     pub(crate) fn end_item(&self) {
         self.ended.set(false);
-        if !self.item_is_new.get() {
-            // It has forked.
-            self.lengths.measured(self.place.get(), self.heartbeat.get().age(os::now()));
-        }
+        self.measure_item();
         self.advance_epoch();
+    }
+
+    /// The work of the item at hand is done.
+    pub(crate) fn measure_item(&self) {
+        // Of one that has not forked nothing is known, and need not be.
+        if !self.item_is_new.replace(true) {
+            self.lengths.measured(self.place.get(), self.worked_since(self.item_began.get()));
+        }
     }
 
     fn advance_epoch(&self) {

@@ -220,7 +220,7 @@ fn one_half(thieves: usize) {
             let ticket = Arc::clone(&ticket);
             thread::spawn(move || {
                 if let Some(claim) = Ticket::claim(ticket) {
-                    assert_eq!(claim.run_with(|| {}), Unpark::Done);
+                    assert_eq!(claim.run_with(|_| {}), Unpark::Done);
                 }
             })
         })

@@ -35,7 +35,7 @@ use crate::carried::{Carried, Slot};
 use crate::parker::{Parker, Unpark};
 use crate::sync::Arc;
 use crate::sync::atomic::Ordering::{Acquire, Relaxed, Release};
-use crate::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32};
+use crate::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64};
 
 const OFFERED: u32 = 0;
 const RECLAIMED: u32 = 1;
@@ -116,6 +116,8 @@ pub(crate) struct Ticket {
     thief: AtomicPtr<()>,
     /// The joiner looks for a part of the half. Relaxed: a request.
     is_wanted: AtomicBool,
+    /// How much work was in the half, in nanoseconds. Relaxed: told before step 4, read after `DONE`.
+    work: AtomicU64,
 }
 
 // SAFETY: `root` is never dereferenced; `job` and `context` are only dereferenced by the one party that won the claim
@@ -137,6 +139,7 @@ impl Ticket {
             root: ptr::null(),
             thief: AtomicPtr::new(ptr::null_mut()),
             is_wanted: AtomicBool::new(false),
+            work: AtomicU64::new(0),
         }
     }
 
@@ -186,6 +189,16 @@ impl Ticket {
     /// Thief: whether the joiner does.
     pub(crate) fn is_wanted(&self) -> bool {
         self.is_wanted.load(Relaxed)
+    }
+
+    /// Thief: how much work was in the half.
+    pub(crate) fn set_work(&self, nanoseconds: u64) {
+        self.work.store(nanoseconds, Relaxed);
+    }
+
+    /// Joiner, when the thief has finished.
+    pub(crate) fn work(&self) -> u64 {
+        self.work.load(Relaxed)
     }
 
     /// Whether the half of `root` promoted this one.
@@ -246,13 +259,13 @@ impl Claim {
     }
 
     /// Runs the half, then `before`, and reports to the joiner. The half catches its own panics.
-    pub(crate) fn run_with(self, before: impl FnOnce()) -> Unpark {
+    pub(crate) fn run_with(self, before: impl FnOnce(&Ticket)) -> Unpark {
         let job = self.0.job;
         // SAFETY: *Frame*: this claim won the half and has not completed it, so the frame is alive.
         let execute = unsafe { (*job).execute };
         // SAFETY: `execute` wants the live header it was stored in, once; winning the claim is once.
         unsafe { execute(job) };
-        before();
+        before(&self.0);
         self.0.complete()
     }
 }

@@ -127,6 +127,7 @@ fn beat_at(latent: Owner<'_>, publish: bool) {
             Beat::Publish if census.idle > 0 => shared.watchdog.ensure(shared),
             Beat::Publish | Beat::Promote(_) | Beat::Nothing => {}
         }
+        local.has_offered(now, matches!(beat, Beat::PromoteAndWake | Beat::Spread) && census.idle > 0);
     }
     if may_yield && local.remote.role() != Role::Duty {
         thread::yield_now();
@@ -160,7 +161,14 @@ pub(crate) fn placed<F: FnOnce() -> R, R>(f: F) -> impl FnOnce() -> R {
                 local.set_place(place_of::<F>());
             }
         });
-        f()
+        let result = f();
+        // Here, for to wake whoever awaits the result may take longer than all the work that there was.
+        local::with(|local| {
+            if let Some(local) = local {
+                local.measure_item();
+            }
+        });
+        result
     }
 }
 
@@ -184,7 +192,12 @@ pub(crate) fn run_half(local: &Local, claim: Claim) {
     let carried = claim.carried();
     let in_place = carried.enter();
     let shared = &*local.shared;
-    let unpark = local.with_claim(claim.ticket(), || claim.run_with(|| drop((in_place, carried, entered))));
+    let start = local.work();
+    let before = |ticket: &Ticket| {
+        drop((in_place, carried, entered));
+        ticket.set_work(local.worked_since(start));
+    };
+    let unpark = local.with_claim(claim.ticket(), || claim.run_with(before));
     // The joiner may have seen that the half is done, have gone on, and be in the driver already.
     shared.driver.finish_unpark(unpark);
 }

@@ -520,11 +520,11 @@ impl<'a> Worker<'a> {
             processors::Rested::Spare => Rested::Spare(searching),
             // The evidence went with Sleep 1; it comes back from a waker, or if the look of Sleep 3 found something.
             processors::Rested::Searching => {
-                local.start_batch(os::now());
+                local.awoke();
                 Rested::Woken(Some(Searching(())))
             }
             processors::Rested::Serving => {
-                local.start_batch(os::now());
+                local.awoke();
                 Rested::Woken(None)
             }
             processors::Rested::Closed => Rested::Woken(None),

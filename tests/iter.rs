@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
-use std::sync::{Mutex, OnceLock, mpsc};
+use std::sync::{Arc, Mutex, OnceLock, mpsc};
 
 use beat::Runtime;
 use beat::iter::{BeatIterator, BeatIteratorMut, IntoBeatIterator, OnBeat};
@@ -236,4 +236,31 @@ fn idle_workers_get_a_part() {
         });
         met.await.unwrap();
     });
+}
+
+/// Loops that end early say nothing of how long such a loop takes: the next one is cut all the same.
+#[test]
+fn a_search_that_finds_at_once_leaves_the_next_one_cut() {
+    /// Copied whenever the loop is cut.
+    struct Cuts(Arc<AtomicUsize>);
+    impl Clone for Cuts {
+        fn clone(&self) -> Self {
+            self.0.fetch_add(1, SeqCst);
+            Self(Arc::clone(&self.0))
+        }
+    }
+    let runtime = Runtime::builder().worker_threads(1).build().unwrap();
+    let closure = runtime.spawn_blocking_parallel(|| {
+        let search = |wanted: usize| {
+            let cuts = Arc::new(AtomicUsize::new(0));
+            let numbers = (0..10_000_usize).into_beat_iter().map_with(Cuts(Arc::clone(&cuts)), |_, i| i);
+            (numbers.find_any(|&i| i == wanted), cuts.load(SeqCst))
+        };
+        for _ in 0..100 {
+            assert_eq!(search(0).0, Some(0));
+        }
+        let (found, cuts) = search(10_000);
+        assert!(found.is_none() && cuts > 10, "{cuts} cuts");
+    });
+    runtime.block_on(closure).unwrap();
 }

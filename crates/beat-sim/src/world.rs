@@ -108,6 +108,10 @@ struct Ticket {
     root: Option<TicketId>,
     thief: Option<ThreadId>,
     is_wanted: bool,
+    /// What the thief's clock of work read when it began, then how much work there was.
+    work: u64,
+    /// What the joiner's read when it came to wait.
+    wait_began: u64,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -477,7 +481,7 @@ impl World {
                 debug_assert_eq!(self.tickets[ticket].state, State::Done);
                 // Hand-over 4.
                 self.processors.acquire(&self.threads[thread].seat);
-                self.threads[thread].mode = Mode::Run;
+                self.end_wait(thread, now, ticket);
                 self.run(thread, now)
             }
             Mode::Asleep | Mode::Gone => None,
@@ -613,6 +617,7 @@ impl World {
             Work::Half(ticket) => {
                 let frame = Frame::Half { ticket, outer_claim: None, outer_extra: 0.0, leap: None };
                 self.threads[thread].claim = Some(ticket);
+                self.tickets[ticket].work = self.threads[thread].heartbeat.work(now);
                 self.threads[thread].extra = self.extra(thread, ticket);
                 (frame, self.tickets[ticket].nodes, HALF)
             }
@@ -693,6 +698,7 @@ impl World {
                         State::Claimed => {
                             self.threads[thread].frames.push(Frame::Promoted(ticket));
                             self.tickets[ticket].is_wanted = true;
+                            self.tickets[ticket].wait_began = self.threads[thread].heartbeat.work(now);
                             self.threads[thread].mode = Mode::Leap { ticket, since: now, round: 0 };
                             return Some(now);
                         }
@@ -737,6 +743,8 @@ impl World {
         outer_claim: Option<TicketId>,
         leap: Option<TicketId>,
     ) -> u64 {
+        let began = self.tickets[ticket].work;
+        self.tickets[ticket].work = self.threads[thread].heartbeat.work(now) - began;
         self.tickets[ticket].state = State::Done;
         if self.tickets[ticket].joiner_waits {
             let joiner = self.tickets[ticket].joiner;
@@ -764,7 +772,7 @@ impl World {
     ) -> Option<u64> {
         if self.tickets[ticket].state == State::Done {
             self.tickets[ticket].is_wanted = false;
-            self.threads[thread].mode = Mode::Run;
+            self.end_wait(thread, now, ticket);
             self.threads[thread].next = Next::Up;
             return Some(now);
         }
@@ -780,6 +788,7 @@ impl World {
                 self.fetch(thread, thief, &mut now);
                 let extra = self.extra(thread, part);
                 let this = &mut self.threads[thread];
+                self.tickets[part].work = this.heartbeat.work(now);
                 let outer_claim = this.claim.replace(part);
                 let outer_extra = std::mem::replace(&mut this.extra, extra);
                 this.frames.push(Frame::Half { ticket: part, outer_claim, outer_extra, leap: Some(ticket) });
@@ -810,6 +819,12 @@ impl World {
         None
     }
 
+    fn end_wait(&mut self, thread: ThreadId, now: u64, ticket: TicketId) {
+        let Ticket { wait_began, work, .. } = self.tickets[ticket];
+        self.threads[thread].heartbeat.waited(now, wait_began, work);
+        self.threads[thread].mode = Mode::Run;
+    }
+
     fn beat_if_due(&mut self, thread: ThreadId, now: u64) -> u64 {
         if self.threads[thread].heartbeat.is_due() { self.beat(thread, now) } else { now }
     }
@@ -822,6 +837,7 @@ impl World {
         let offered = !this.tickets.is_empty();
         let may_offer = this.has_latent();
         let beat = this.heartbeat.look(now, census, may_offer, offered, wanted);
+        let start = now;
         let mut now = now + self.costs.look;
         let jobs = match beat {
             Beat::Nothing => return now,
@@ -843,6 +859,8 @@ impl World {
                 root: claim,
                 thief: None,
                 is_wanted: false,
+                work: 0,
+                wait_began: 0,
             });
             self.threads[thread].tickets.push_back(ticket);
             self.outcome.promotions += 1;
@@ -853,6 +871,8 @@ impl World {
             Beat::Spread => now = self.wake(Some(thread), now),
             Beat::Promote(_) | Beat::Nothing => {}
         }
+        let has_woken = matches!(beat, Beat::PromoteAndWake | Beat::Spread) && census.idle() > 0;
+        self.threads[thread].heartbeat.has_offered(start, now, has_woken);
         now
     }
 }
