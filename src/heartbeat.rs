@@ -32,7 +32,8 @@
 //!
 //! *Loops that do not fork inside.* Loops of rayon's fork a few times and then run long leaves, during which nobody is
 //! heard: halves that are latent then are out of reach, also for a thread that becomes idle only later. So an item whose
-//! first fork is one of rayon's is *published*: its first [`PUBLISHED`] forks go on offer whoever is idle.
+//! first fork is one of rayon's is *published*: its first [`PUBLISHED`] forks go on offer whoever is idle. So is a part
+//! of a half that a joiner runs meanwhile.
 
 use std::cell::Cell;
 use std::time::Duration;
@@ -142,6 +143,13 @@ impl Heartbeat {
         let is_long = expected >= self.long();
         self.eager = if is_long { helpers(census) } else { 0 };
         self.first_wake = if is_long { FIRST_WAKE } else { self.long() };
+    }
+
+    /// A part of a half has begun that a joiner runs on top of its item of work: the look that follows is its first.
+    pub(crate) fn begin_part(&mut self, publish: bool) {
+        if publish {
+            self.published = PUBLISHED;
+        }
     }
 
     /// A look at `now`; returns the new countdown. `asked`: somebody wanted to be heard before the countdown
@@ -384,6 +392,25 @@ mod tests {
         }
         assert!(beat.look(1_000_100, false) > 0);
         assert_eq!(beat.decide(1_000_100, census(0, 0), true, false), Beat::Nothing);
+    }
+
+    #[test]
+    fn a_part_that_a_joiner_runs_is_published_as_an_item_is() {
+        let mut beat = Heartbeat::new(Duration::from_micros(100));
+        beat.begin_item(1, census(0, 0), true);
+        let looks = |beat: &mut Heartbeat| {
+            let mut published = 0;
+            while beat.look(1_000_000, true) == DUE {
+                assert_eq!(beat.decide(1_000_000, census(0, 0), true, false), Beat::Publish);
+                published += 1;
+            }
+            published
+        };
+        assert_eq!(looks(&mut beat), PUBLISHED);
+        beat.begin_part(true);
+        assert_eq!(looks(&mut beat), PUBLISHED);
+        beat.begin_part(false);
+        assert_eq!(looks(&mut beat), 0);
     }
 
     #[test]

@@ -251,6 +251,8 @@ pub(crate) struct Local {
     heartbeat: Cell<Heartbeat>,
     /// The heartbeat has not been told of the item of work at hand.
     item_is_new: Cell<bool>,
+    /// It has not been told that a part of another's half has begun on top of the item.
+    part_is_new: Cell<bool>,
     /// Where that item comes from.
     place: Cell<usize>,
     work: WorkClock,
@@ -464,6 +466,7 @@ impl Local {
         let local = Box::new(Self {
             heartbeat: Cell::new(Heartbeat::new(shared.config.heartbeat)),
             item_is_new: Cell::new(true),
+            part_is_new: Cell::new(false),
             place: Cell::new(0),
             work: WorkClock::default(),
             item_began: Cell::new(0),
@@ -532,7 +535,11 @@ impl Local {
             self.item_began.set(self.work.read(now));
         }
         let latent = self.latent();
-        latent.set_countdown(heartbeat.look(now, latent.is_asked()));
+        let part_is_new = self.part_is_new.replace(false);
+        if part_is_new {
+            heartbeat.begin_part(publish);
+        }
+        latent.set_countdown(heartbeat.look(now, part_is_new || latent.is_asked()));
         let decision = decide(&mut heartbeat);
         self.heartbeat.set(heartbeat);
         decision
@@ -623,8 +630,10 @@ impl Local {
         self.leaps.get()
     }
 
-    /// Runs `f`, a leap.
+    /// Runs `f`, a leap: what it runs is heard at its first fork.
     pub(crate) fn leaping<R>(&self, f: impl FnOnce() -> R) -> R {
+        self.part_is_new.set(true);
+        self.latent().set_countdown(FIRST);
         with_value(&self.leaps, self.leaps.get() + 1, f)
     }
 

@@ -121,3 +121,14 @@ fn deep_nesting_under_locks() {
         assert!(deepest < 200_000, "the stack has grown beyond the program's own nesting");
     });
 }
+
+/// The pieces of this loop end when a piece to the right has found something: all of them must be within reach, also of
+/// those that a joiner runs while it waits.
+#[test]
+fn a_search_from_the_far_end_of_a_long_range() {
+    let pool = ThreadPoolBuilder::new().num_threads(8).build().unwrap();
+    for _ in 0..rounds() {
+        let last = pool.install(|| (0..u64::MAX >> 1).into_par_iter().find_last(|_| true));
+        assert_eq!(last, Some((u64::MAX >> 1) - 1));
+    }
+}
