@@ -33,7 +33,7 @@
 //! *Loops that do not fork inside.* Loops of rayon's fork a few times and then run long leaves, during which nobody is
 //! heard: halves that are latent then are out of reach, also for a thread that becomes idle only later. So an item whose
 //! first fork is one of rayon's is *published*: its first [`PUBLISHED`] forks go on offer whoever is idle. So is a part
-//! of a half that a joiner runs meanwhile.
+//! of a half that a joiner runs on top of such an item.
 
 use std::cell::Cell;
 use std::time::Duration;
@@ -81,7 +81,8 @@ pub(crate) struct Heartbeat {
     countdown: u64,
     /// How many forks of an eager item have still to be put on offer.
     eager: u32,
-    /// How many of a published item.
+    /// Whether the item's forks are published, and how many of them have still to be.
+    publishes: bool,
     published: u32,
     /// How many jobs the last gift had.
     gift: u32,
@@ -116,6 +117,7 @@ impl Heartbeat {
             last_yield: 0,
             countdown: SECOND,
             eager: 0,
+            publishes: false,
             published: 0,
             gift: 1,
             wake: WAKE,
@@ -139,17 +141,21 @@ impl Heartbeat {
     /// A new item of work has begun; the look that follows is its first. `expected`: how long it may last, in ns.
     pub(crate) fn begin_item(&mut self, expected: u64, census: Census, publish: bool) {
         self.start = None;
+        self.publishes = publish;
         self.published = if publish { PUBLISHED } else { 0 };
         let is_long = expected >= self.long();
         self.eager = if is_long { helpers(census) } else { 0 };
         self.first_wake = if is_long { FIRST_WAKE } else { self.long() };
     }
 
-    /// A part of a half has begun that a joiner runs on top of its item of work: the look that follows is its first.
-    pub(crate) fn begin_part(&mut self, publish: bool) {
-        if publish {
-            self.published = PUBLISHED;
-        }
+    /// Whether the item of work is published.
+    pub(crate) fn publishes(&self) -> bool {
+        self.publishes
+    }
+
+    /// A part of a half has begun that a joiner runs on top of a published item: the look that follows is its first.
+    pub(crate) fn begin_part(&mut self) {
+        self.published = PUBLISHED;
     }
 
     /// A look at `now`; returns the new countdown. `asked`: somebody wanted to be heard before the countdown
@@ -407,10 +413,11 @@ mod tests {
             published
         };
         assert_eq!(looks(&mut beat), PUBLISHED);
-        beat.begin_part(true);
+        assert!(beat.publishes());
+        beat.begin_part();
         assert_eq!(looks(&mut beat), PUBLISHED);
-        beat.begin_part(false);
-        assert_eq!(looks(&mut beat), 0);
+        beat.begin_item(1, census(0, 0), false);
+        assert!(!beat.publishes());
     }
 
     #[test]

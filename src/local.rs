@@ -537,7 +537,7 @@ impl Local {
         let latent = self.latent();
         let part_is_new = self.part_is_new.replace(false);
         if part_is_new {
-            heartbeat.begin_part(publish);
+            heartbeat.begin_part();
         }
         latent.set_countdown(heartbeat.look(now, part_is_new || latent.is_asked()));
         let decision = decide(&mut heartbeat);
@@ -630,10 +630,12 @@ impl Local {
         self.leaps.get()
     }
 
-    /// Runs `f`, a leap: what it runs is heard at its first fork.
+    /// Runs `f`, a leap: if its forks are to be published, it is heard at the first of them.
     pub(crate) fn leaping<R>(&self, f: impl FnOnce() -> R) -> R {
-        self.part_is_new.set(true);
-        self.latent().set_countdown(FIRST);
+        if self.heartbeat.get().publishes() {
+            self.part_is_new.set(true);
+            self.latent().set_countdown(FIRST);
+        }
         with_value(&self.leaps, self.leaps.get() + 1, f)
     }
 
