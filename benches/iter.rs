@@ -2,7 +2,7 @@
 //!
 //! As in the other benches all run in this process, on the same inputs, with their results checked, in interleaved
 //! [rounds](common::rounds). rayon's least length is chosen for each loop by a trial before; Beat is told nothing.
-//! Each turn begins with workers that have slept, and runs its loop once; short loops also many times in a row.
+//! Each turn is a closure of its own that runs its loop once; short loops also run many times in a row.
 
 mod common;
 
