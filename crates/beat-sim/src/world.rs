@@ -108,9 +108,11 @@ struct Ticket {
     root: Option<TicketId>,
     thief: Option<ThreadId>,
     is_wanted: bool,
-    /// What the thief's clock of work read when it began, then how much work there was.
+    /// What the thief's clock of work read when it began.
+    began: u64,
+    /// How much work there was.
     work: u64,
-    /// What the joiner's read when it came to wait.
+    /// What the joiner's clock of work read when it came to wait.
     wait_began: u64,
 }
 
@@ -617,7 +619,7 @@ impl World {
             Work::Half(ticket) => {
                 let frame = Frame::Half { ticket, outer_claim: None, outer_extra: 0.0, leap: None };
                 self.threads[thread].claim = Some(ticket);
-                self.tickets[ticket].work = self.threads[thread].heartbeat.work(now);
+                self.tickets[ticket].began = self.threads[thread].heartbeat.work(now);
                 self.threads[thread].extra = self.extra(thread, ticket);
                 (frame, self.tickets[ticket].nodes, HALF)
             }
@@ -743,8 +745,8 @@ impl World {
         outer_claim: Option<TicketId>,
         leap: Option<TicketId>,
     ) -> u64 {
-        let began = self.tickets[ticket].work;
-        self.tickets[ticket].work = self.threads[thread].heartbeat.work(now) - began;
+        let work = self.threads[thread].heartbeat.work(now) - self.tickets[ticket].began;
+        self.tickets[ticket].work = work;
         self.tickets[ticket].state = State::Done;
         if self.tickets[ticket].joiner_waits {
             let joiner = self.tickets[ticket].joiner;
@@ -788,7 +790,7 @@ impl World {
                 self.fetch(thread, thief, &mut now);
                 let extra = self.extra(thread, part);
                 let this = &mut self.threads[thread];
-                self.tickets[part].work = this.heartbeat.work(now);
+                self.tickets[part].began = this.heartbeat.work(now);
                 let outer_claim = this.claim.replace(part);
                 let outer_extra = std::mem::replace(&mut this.extra, extra);
                 this.frames.push(Frame::Half { ticket: part, outer_claim, outer_extra, leap: Some(ticket) });
@@ -859,6 +861,7 @@ impl World {
                 root: claim,
                 thief: None,
                 is_wanted: false,
+                began: 0,
                 work: 0,
                 wait_began: 0,
             });
