@@ -14,8 +14,9 @@
 //!    tasks, alive: so this comes before
 //! 5. *the driver's end*, on a thread that is in no runtime.
 //!
-//! If the time is up at step 3, a thread of its own goes on with it, and does steps 4 and 5: those who are still in
-//! user code may be waiting for just that. Should the system refuse the thread, they are left to themselves, and
+//! If the time is up at step 3 or 4, a thread of its own goes on with it, and does steps 4 and 5: those who are still in
+//! user code may be waiting for just that, and a task that a foreign thread is just spawning comes into a queue that
+//! nobody else will look at. Should the system refuse the thread, they are left to themselves, and
 //! the last one to come back does steps 4 and 5.
 //!
 //! A runtime may be dropped by one of its own threads. That thread cannot wait for itself: for it the time is up
@@ -144,7 +145,7 @@ impl Alive {
 impl Drop for Alive {
     fn drop(&mut self) {
         match self.0.lifecycle.roll.leave() {
-            Finish::Caller => finish(&self.0, None),
+            Finish::Caller => finish(&self.0),
             Finish::Other => {}
         }
     }
@@ -173,10 +174,8 @@ pub(crate) fn shut_down(shared: &Shared, timeout: Option<Duration>) {
     // A thread of the pool cannot wait for itself: it leaves the rest to another one.
     let deadline = if inside { Some(Instant::now()) } else { deadline };
     drop_entered(shared);
-    if shared.lifecycle.roll.wait(deadline, DROP_PERIOD, || help_waiters(shared)) {
-        let left = deadline.map(|d| d.saturating_duration_since(Instant::now()));
-        finish(shared, left);
-    } else {
+    let all_ended = shared.lifecycle.roll.wait(deadline, DROP_PERIOD, || help_waiters(shared));
+    if !(all_ended && finish_until(shared, deadline)) {
         leave_behind(shared);
     }
 }
@@ -188,13 +187,13 @@ fn leave_behind(shared: &Shared) {
     let rest = move || {
         let all_gone = kept.lifecycle.roll.wait(None, LONG_DROP_PERIOD, || help_waiters(&kept));
         debug_assert!(all_gone, "it waits for as long as it takes");
-        finish(&kept, None);
+        finish(&kept);
     };
     let builder = thread::Builder::new().name(format!("{}-shutdown", shared.config.thread_name.prefix()));
     if let Err(error) = builder.spawn(rest) {
         shared.lifecycle.report_spawn_failure(&error);
         if shared.lifecycle.roll.abandon() == Finish::Caller {
-            finish(shared, None);
+            finish(shared);
         }
     }
 }
@@ -237,20 +236,32 @@ fn deadline_after(timeout: Duration) -> Option<Instant> {
 }
 
 /// Steps 4 and 5: all threads have ended.
-pub(crate) fn finish(shared: &Shared, timeout: Option<Duration>) {
-    // What destructors spawn must find this runtime, which refuses it, and not start a global one.
-    let entered = shared.arc().map(|shared| context::Entered::contained(&shared));
-    drop_tasks(shared, timeout.and_then(deadline_after));
-    drop(entered);
-    shared.driver.get().shutdown(timeout);
+fn finish(shared: &Shared) {
+    let is_finished = finish_until(shared, None);
+    debug_assert!(is_finished, "it takes as long as it takes");
 }
 
-/// Step 4.
-pub(crate) fn drop_tasks(shared: &Shared, deadline: Option<Instant>) {
+/// The same as far as there is time: `false` if it was up before all tasks were gone.
+#[must_use = "if the time is up somebody else has to finish"]
+fn finish_until(shared: &Shared, deadline: Option<Instant>) -> bool {
+    // What destructors spawn must find this runtime, which refuses it, and not start a global one.
+    let entered = shared.arc().map(|shared| context::Entered::contained(&shared));
+    let all_gone = drop_tasks(shared, deadline);
+    drop(entered);
+    if all_gone {
+        shared.driver.get().shutdown(deadline.map(|d| d.saturating_duration_since(Instant::now())));
+    }
+    all_gone
+}
+
+/// Step 4; `false` if the time was up before all tasks were gone.
+pub(crate) fn drop_tasks(shared: &Shared, deadline: Option<Instant>) -> bool {
     loop {
-        let all_gone = drop_waiting_tasks(shared);
-        if all_gone || deadline.is_some_and(|d| Instant::now() >= d) {
-            return;
+        if drop_waiting_tasks(shared) {
+            return true;
+        }
+        if deadline.is_some_and(|d| Instant::now() >= d) {
+            return false;
         }
         // A task that a foreign thread is just spawning is in the registry, but not yet in a queue.
         std::thread::yield_now();

@@ -770,6 +770,6 @@ impl Drop for Shared {
     /// The last reference goes: no thread is left, and every task that still exists is dropped (*Runtime* in
     /// the [task module](crate::task)).
     fn drop(&mut self) {
-        crate::lifecycle::drop_tasks(self, None);
+        let _all_gone = crate::lifecycle::drop_tasks(self, None);
     }
 }

@@ -475,12 +475,7 @@ where
     F::Output: Send + 'static,
 {
     shared.assert_not_forked();
-    let meta = Meta::new(Home::Runtime(shared, kind), label.into());
-    let (runnable, task) =
-        async_task::Builder::new().metadata(meta).spawn(move |meta| TaskFuture::new(meta, future), schedule);
-    let handle = JoinHandle::new(task);
-    shared.count_spawn();
-    registry::insert(runnable.metadata(), runnable.waker());
+    let (runnable, handle) = enter(shared, kind, future, label.into(), schedule);
     if shared.is_closed() {
         // Shutdown looks through the registry after it has closed: either it finds this task or it is seen here.
         drop(runnable);
@@ -492,6 +487,26 @@ where
         _ => runnable.schedule(),
     }
     handle
+}
+
+/// Makes a task that stands in the registry, and in no queue.
+fn enter<F>(
+    shared: &Arc<Shared>,
+    kind: Kind,
+    future: F,
+    label: Label,
+    schedule: impl async_task::Schedule<Meta> + Send + Sync + 'static,
+) -> (Runnable, JoinHandle<F::Output>)
+where
+    F: Future + Send + 'static,
+    F::Output: Send + 'static,
+{
+    let meta = Meta::new(Home::Runtime(shared, kind), label);
+    let (runnable, task) =
+        async_task::Builder::new().metadata(meta).spawn(move |meta| TaskFuture::new(meta, future), schedule);
+    shared.count_spawn();
+    registry::insert(runnable.metadata(), runnable.waker());
+    (runnable, JoinHandle::new(task))
 }
 
 /// async-task's schedule function: where a task goes that has become ready.
@@ -611,5 +626,35 @@ pub(crate) fn is_cancelled_here() -> bool {
 pub(crate) fn unwind_if_cancelled() {
     if is_cancelled_here() {
         Cancelled::unwind();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::driver::{DriverSlot, plain::PlainDriver};
+    use crate::{Runtime, lifecycle};
+
+    /// All threads have ended and nobody waits, but a foreign thread is at `spawn_with`, between the registry and the queue.
+    #[test]
+    fn a_task_that_is_just_being_spawned_is_dropped_by_a_shutdown_whose_time_is_up() {
+        let config = Runtime::builder().worker_threads(1).settle().unwrap();
+        let shared = Shared::new(config, DriverSlot::new(Box::new(PlainDriver)));
+        let (guard, dropped) = mpsc::channel::<()>();
+        let future = async move {
+            let _guard = guard;
+            std::future::pending::<()>().await;
+        };
+        let label = Location::caller().into();
+        let (runnable, handle) = enter(&shared, Kind::Future, future, label, WithInfo(schedule));
+        assert!(!shared.is_closed());
+
+        lifecycle::shut_down(&shared, Some(Duration::ZERO));
+        runnable.schedule();
+        assert_eq!(dropped.recv_timeout(Duration::from_secs(60)), Err(mpsc::RecvTimeoutError::Disconnected));
+        drop(handle);
     }
 }
