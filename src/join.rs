@@ -198,16 +198,17 @@ impl<B, RB> StackJob<B, RB> {
             settle(latent.local(), ticket)
         };
         if reclaimed {
-            // SAFETY: popped or reclaimed.
-            let b = unsafe { self.take() };
-            if BOTH && !crate::cancel::is_cancelled() {
-                // Its result, or its panic, goes nowhere: `a`'s is on its way.
-                drop(Contained::new(catch_unwind(AssertUnwindSafe(b))));
+            if !BOTH || crate::cancel::is_cancelled() {
+                // SAFETY: popped or reclaimed.
+                drop(unsafe { self.take() });
+                return;
             }
-        } else {
-            // SAFETY: done.
-            drop(unsafe { self.result() });
+            // SAFETY: as above, so nobody else looks at it.
+            unsafe { Self::execute(&raw const self.header) };
         }
+        // Its result, or its panic, goes nowhere: `a`'s is on its way.
+        // SAFETY: done, here or by a thief.
+        drop(Contained::new(unsafe { self.result() }));
     }
 }
 
@@ -294,11 +295,11 @@ where
     let reclaimed = settle(latent.local(), ticket);
     job.mark_settled();
     if reclaimed {
+        // As a thief runs it: where `b` is called it may be inlined, and this place is rare.
         // SAFETY: reclaimed.
-        let b = unsafe { job.take() };
-        return Ok(b());
+        unsafe { StackJob::<B, RB>::execute(&raw const job.header) };
     }
-    // SAFETY: done.
+    // SAFETY: done, here or by a thief.
     unsafe { job.result() }
 }
 
