@@ -2,7 +2,8 @@
 //!
 //! As in the other benches all run in this process, on the same inputs, with their results checked, in interleaved
 //! [rounds](common::rounds). rayon's least length is chosen for each loop by a trial before; Beat is told nothing.
-//! Each turn is a closure of its own that runs its loop once; short loops also run many times in a row.
+//! Each turn is a closure of its own that runs its loop once; short loops also run many times in a row. Arguments choose
+//! loops by parts of their names: `cargo bench --features rayon --bench iter -- collect dearer`.
 
 mod common;
 
@@ -231,7 +232,9 @@ fn main() {
     };
     let mut loops = Vec::new();
     let lengths = mode.pick([1000, 100_000, 16 << 20], [0, 100, 1000]);
-    loops.extend(over_numbers(lengths[0]).into_iter().map(Loop::in_a_row));
+    for n in &lengths[..2] {
+        loops.extend(over_numbers(*n).into_iter().map(Loop::in_a_row));
+    }
     for n in lengths {
         loops.extend(over_numbers(n));
     }
@@ -240,6 +243,8 @@ fn main() {
     loops.extend([0, n / 3, n - 1].map(|at| one_dear(n, at)));
     loops.push(sparse(mode.pick(100_000, 200)));
     loops.push(mandelbrot(mode.pick(400, 20)));
+    let wanted: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with("--")).collect();
+    loops.retain(|what| wanted.is_empty() || wanted.iter().any(|part| what.name.contains(part)));
     let rows: Vec<Row> = loops.iter().map(|what| pools.row(rounds, what)).collect();
     if mode == Mode::Tiny {
         println!("iter: ran everything once, measured nothing");

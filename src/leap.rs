@@ -8,7 +8,7 @@
 //! 2. takes a ticket of the thief's, if there is one, and if it was promoted by the half that is waited for
 //!    ([`Ticket::is_part_of`]), runs it, and begins anew; any other it puts on offer again, and looks no further;
 //! 3. stops when the half is done; when other work is queued, which its processor is better used for; when there were
-//!    no parts for so long. Then it sleeps, see [`join`](crate::join()).
+//!    no parts for so long; at once, if the thief waits for the core that it is on. Then it sleeps, see [`join`](crate::join()).
 //!
 //! **Nobody meets a stranger.** A part of the awaited half is what the sequential program would run on this very stack,
 //! above this very frame, before the `join` returns: it meets no lock, borrow or thread-local of the joiner's that it
@@ -56,6 +56,9 @@ pub(crate) fn leap(local: &Local, awaited: &Arc<Ticket>) {
 }
 
 fn run_parts(local: &Local, awaited: &Arc<Ticket>) {
+    if waits_for_core(local, awaited) {
+        return;
+    }
     let mut start = os::now();
     let mut round = 0_u32;
     loop {
@@ -78,6 +81,14 @@ fn run_parts(local: &Local, awaited: &Arc<Ticket>) {
         }
         round += 1;
     }
+}
+
+/// Whether the thief waits for the core that this thread is on.
+fn waits_for_core(local: &Local, awaited: &Arc<Ticket>) -> bool {
+    let cpu = os::current_cpu();
+    local
+        .find_peer(|peer| awaited.is_claimed_by(Arc::as_ptr(peer).cast()).then(|| peer.was_on(cpu)))
+        .unwrap_or(false)
 }
 
 enum Found {

@@ -80,6 +80,8 @@ pub(crate) struct Remote {
     /// itself, and while it sleeps by whoever gives it a processor, under the lock of these.
     pinned: AtomicU32,
     is_unpinned: AtomicBool,
+    /// The CPU that the thread was on when it last looked, plus one; zero before. Relaxed: a hint.
+    cpu: AtomicU32,
     pub(crate) counters: Counters,
 }
 
@@ -87,6 +89,12 @@ impl Remote {
     /// Asks the owner to be heard at its next fork.
     pub(crate) fn ask(&self) {
         self.latent.ask();
+    }
+
+    /// Whether the owner was on this CPU when it last looked: if the caller is there now, the owner waits for the core.
+    pub(crate) fn was_on(&self, cpu: Option<usize>) -> bool {
+        // Relaxed: a hint.
+        cpu.is_some_and(|cpu| self.cpu.load(Relaxed) as usize == cpu + 1)
     }
 
     pub(crate) fn role(&self) -> Role {
@@ -459,6 +467,7 @@ impl Local {
             slice_was_changed: AtomicBool::new(false),
             pinned: AtomicU32::new(0),
             is_unpinned: AtomicBool::new(false),
+            cpu: AtomicU32::new(0),
             counters: Counters::default(),
         });
         // The slot is empty: this is the first write.
@@ -503,6 +512,13 @@ impl Local {
 
     pub(crate) fn seat(&self) -> &Arc<Seat> {
         &self.remote.seat
+    }
+
+    /// Says on which CPU this thread is.
+    pub(crate) fn note_cpu(&self) {
+        let cpu = os::current_cpu().and_then(|cpu| u32::try_from(cpu + 1).ok());
+        // Relaxed: a hint.
+        self.remote.cpu.store(cpu.unwrap_or(0), Relaxed);
     }
 
     pub(crate) fn counters(&self) -> &Counters {

@@ -28,6 +28,7 @@ impl Computing {
     pub(crate) fn begin() -> Self {
         local::with(|local| {
             if let Some(local) = local.filter(|l| l.remote.role() == Role::Worker) {
+                local.note_cpu();
                 begin_computing(local);
             }
         });
@@ -80,6 +81,7 @@ pub(crate) fn beat_publishing(latent: Owner<'_>) {
 fn beat_at(latent: Owner<'_>, publish: bool) {
     let local = latent.local();
     let shared = &*local.shared;
+    local.note_cpu();
     let now = os::now();
     let census = shared.processors.census();
     let census = Census { idle: shared.idle_cores(local, census), ..census };

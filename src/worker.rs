@@ -10,7 +10,8 @@
 //! 5. closures;
 //! 6. tasks of others who will not see to them soon; closures addressed to its processor (these also every
 //!    [`TICK`]th time);
-//! 7. if somebody forks: ask, and look again for some [`SEARCH`] nanoseconds; then sleep.
+//! 7. if somebody forks: ask, and look again for some [`SEARCH`] nanoseconds; then sleep. At once, if all who fork wait for
+//!    the core that it is on.
 //!
 //! Points 4 and 6 try near threads before far ones, and far ones only when there is nothing else
 //! (see [`peers`](crate::peers)).
@@ -20,6 +21,7 @@
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::thread;
 
 use crate::driver::Token;
 use crate::injectors::FirstAt;
@@ -201,6 +203,8 @@ impl<'a> Worker<'a> {
     fn run_next(&self, searching: &mut Option<Searching>) -> bool {
         let mut work = self.next();
         if work.is_none() && self.local.find_peer(|p| p.may_fork().then_some(())).is_some() {
+            // Who waits for this core goes first, the joiner often: the kernel wakes it where it is woken from.
+            thread::yield_now();
             if searching.is_none() {
                 *searching = Searching::start(self.shared);
             }
@@ -399,7 +403,9 @@ impl<'a> Worker<'a> {
                     break;
                 }
                 reach = reach.after(searched, true);
-                self.ask_peers(reach);
+                if !self.ask_peers(reach) {
+                    break;
+                }
             }
             round += 1;
             for _ in 0..PAUSES {
@@ -414,15 +420,22 @@ impl<'a> Worker<'a> {
         self.local.find_peer_within(Reach::Near, forks).is_some()
     }
 
-    /// Asks those who fork, and have nothing on offer, for work.
-    fn ask_peers(&self, reach: Reach) {
+    /// Asks those who fork, and have nothing on offer, for work. `false` if all of them wait for this thread's core: the
+    /// sooner it sleeps, the sooner they can answer.
+    fn ask_peers(&self, reach: Reach) -> bool {
+        let cpu = os::current_cpu();
+        let (mut may_answer, mut waits_for_core) = (false, false);
         // Nobody is who is looked for: each is visited.
         let _: Option<()> = self.local.find_peer_within(reach, |peer, _| {
-            if peer.may_fork() && !peer.has_tickets() {
-                peer.ask();
+            if peer.may_fork() {
+                *if peer.was_on(cpu) { &mut waits_for_core } else { &mut may_answer } = true;
+                if !peer.has_tickets() {
+                    peer.ask();
+                }
             }
             None
         });
+        may_answer || !waits_for_core
     }
 
     fn run_work(&self, work: Work) {
