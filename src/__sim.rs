@@ -13,7 +13,7 @@ use crate::topology::{Placement, Ring, Topology};
 use crate::worker;
 
 pub use crate::leap::{LOOKS_PER_REQUEST as LEAP_LOOKS_PER_REQUEST, PATIENCE as LEAP_PATIENCE};
-pub use crate::scheduler::is_worth_waking;
+pub use crate::scheduler::{is_worth_a_core, is_worth_waking};
 pub use peers::{FAR_TASKS, FAR_TICKETS, PATIENCE};
 pub use worker::{PAUSES, ROUNDS_PER_REQUEST, SEARCH, SPARE_THREADS, TICK};
 

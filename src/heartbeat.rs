@@ -132,10 +132,7 @@ impl Heartbeat {
 
     /// What was offered with a beat, and somebody woken for it, has taken the thread so long.
     pub(crate) fn woke(&mut self, nanoseconds: u64) {
-        if nanoseconds > NO_WAKE {
-            // One that was interrupted says little.
-            self.wake = (self.wake * 7 + nanoseconds.min(4 * self.wake)) / 8;
-        }
+        self.wake = mean_wake(self.wake, nanoseconds);
     }
 
     /// A new item of work has begun; the look that follows is its first. `expected`: how long it may last, in ns.
@@ -267,6 +264,15 @@ impl WorkClock {
     pub(crate) fn waited(&self, now: u64, start: u64, work: u64) {
         self.ahead.set(start.wrapping_add(work).wrapping_sub(now));
     }
+}
+
+/// What a wake-up takes its waker, in ns, after one that took so long: the mean of some, if there was anybody to wake.
+pub(crate) fn mean_wake(mean: u64, nanoseconds: u64) -> u64 {
+    if nanoseconds <= NO_WAKE {
+        return mean;
+    }
+    // One that was interrupted says little.
+    (mean * 7 + nanoseconds.min(4 * mean)) / 8
 }
 
 /// How many threads would take work, or could be woken for it.

@@ -14,8 +14,8 @@
 //! computes puts tasks it wakes into the injector, since it will not come back to its own queue soon.
 //!
 //! Waking is thrifty. A thread that serves will see to its own queue, so a sibling is woken only when the
-//! backlog, measured in time, is worth more than the wake-up ([`WORTH_WAKING`]); should the thread get stuck in
-//! a poll instead, the [watchdog](crate::watchdog) passes its queue on.
+//! backlog, measured in time, is worth more than the wake-up, measured too ([`is_worth_waking`]); should the thread get
+//! stuck in a poll instead, the [watchdog](crate::watchdog) passes its queue on.
 //!
 //! # Where
 //!
@@ -40,6 +40,7 @@ use crate::blocking::Pool;
 use crate::distances::Distances;
 use crate::driver::{Cover, DriverSlot};
 use crate::duty::{self, Duty};
+use crate::heartbeat::mean_wake;
 use crate::injectors::{FirstAt, Injectors};
 use crate::jobs::Offers;
 use crate::lifecycle::Lifecycle;
@@ -57,8 +58,14 @@ use crate::task::contained::Contained;
 use crate::watchdog::Watchdog;
 use crate::worker;
 
-/// How much queued work, in nanoseconds, is worth waking a sleeping core for.
-const WORTH_WAKING: u64 = 40_000;
+/// How much queued work, in nanoseconds, is worth a core that is awake.
+const WORTH_A_CORE: u64 = 40_000;
+/// How many wake-ups' time queued work must take to be worth one, and from where on it is in any case, in nanoseconds: for
+/// so long what is queued last may wait beside idle cores.
+const WAKES: u64 = 16;
+const WORTH_ANY_WAKE: u64 = 400_000;
+/// What a wake-up takes before any was measured.
+const FIRST_MEAN_WAKE: u64 = WORTH_A_CORE / WAKES;
 /// How many threads with queues there may be beyond the workers before the next ones are started at leisure.
 const SOFT_CAP: usize = 128;
 /// With so many tasks queued, whoever awaits a task that ends goes behind them. In the LIFO slot it would run again
@@ -184,9 +191,14 @@ impl std::fmt::Debug for Config {
     }
 }
 
-/// Whether `tasks` queued tasks, which take so many nanoseconds each, are worth a wake-up.
-pub fn is_worth_waking(tasks: usize, stretch: u64) -> bool {
-    tasks as u64 * stretch >= WORTH_WAKING
+/// Whether `tasks` queued tasks, which take so many nanoseconds each, are worth a core that is awake.
+pub fn is_worth_a_core(tasks: usize, stretch: u64) -> bool {
+    tasks as u64 * stretch >= WORTH_A_CORE
+}
+
+/// The same for one that is asleep, and takes so many nanoseconds to wake.
+pub fn is_worth_waking(tasks: usize, stretch: u64, wake: u64) -> bool {
+    tasks as u64 * stretch >= (wake * WAKES).clamp(WORTH_A_CORE, WORTH_ANY_WAKE)
 }
 
 /// One runtime, as its threads and handles see it.
@@ -217,6 +229,8 @@ pub(crate) struct Shared {
     /// How long a ready task runs on average before it waits or ends, in nanoseconds: a poll, or, of tasks that yield,
     /// many.
     mean_stretch: AtomicU64,
+    /// What a wake-up takes its waker, in nanoseconds: a mean of the last ones. Relaxed, as above.
+    mean_wake: AtomicU64,
     /// When a thread outside the pool last woke somebody, where that matters.
     last_foreign_wake: AtomicU64,
     /// Guests that count for [`idle_cores`](Self::idle_cores).
@@ -251,6 +265,7 @@ impl Shared {
             retired: Counters::default(),
             numbers_wanted: AtomicU32::new(0),
             mean_stretch: AtomicU64::new(FIRST_MEAN_STRETCH),
+            mean_wake: AtomicU64::new(FIRST_MEAN_WAKE),
             last_foreign_wake: AtomicU64::new(0),
             guests: AtomicU32::new(0),
             last_turn: AtomicU64::new(0),
@@ -410,8 +425,8 @@ impl Shared {
 
     /// Whether `tasks` queued tasks are worth a wake-up.
     pub(crate) fn is_worth_waking(&self, tasks: usize) -> bool {
-        // Relaxed: an estimate.
-        is_worth_waking(tasks, self.mean_stretch.load(Relaxed))
+        // Relaxed: estimates.
+        is_worth_waking(tasks, self.mean_stretch.load(Relaxed), self.mean_wake.load(Relaxed))
     }
 
     /// Takes a new measurement into the running mean: so many polls took so long, and in all the tasks came to wait, or
@@ -424,6 +439,15 @@ impl Shared {
         let next = (mean * (64 - weight) + sample * weight) / 64;
         if mean.abs_diff(next) * MEAN_STRETCH_STEP > mean {
             self.mean_stretch.store(next, Relaxed);
+        }
+    }
+
+    fn measured_wake(&self, nanoseconds: u64) {
+        // Relaxed, and a lost update is no loss.
+        let mean = self.mean_wake.load(Relaxed);
+        let next = mean_wake(mean, nanoseconds);
+        if next != mean {
+            self.mean_wake.store(next, Relaxed);
         }
     }
 
@@ -544,7 +568,11 @@ impl Shared {
     fn carry_out(&self, wake: Option<Wake>) {
         match wake {
             None => {}
-            Some(Wake::Unpark(seat)) => self.driver.unpark(&seat.parker),
+            Some(Wake::Unpark(seat)) => {
+                let start = os::now();
+                self.driver.unpark(&seat.parker);
+                self.measured_wake(os::now().saturating_sub(start));
+            }
             Some(Wake::Spawn(processor)) => {
                 if self.is_closed() || !self.may_start_thread() {
                     self.processors.undo_spawn(processor);
@@ -694,7 +722,8 @@ impl Shared {
     pub(crate) fn may_steal_tasks(&self, peer: &Remote) -> bool {
         match peer.tasks_len() {
             0 => false,
-            tasks => peer.will_be_long() || self.is_worth_waking(tasks),
+            // Relaxed: an estimate.
+            tasks => peer.will_be_long() || is_worth_a_core(tasks, self.mean_stretch.load(Relaxed)),
         }
     }
 
@@ -771,5 +800,19 @@ impl Drop for Shared {
     /// the [task module](crate::task)).
     fn drop(&mut self) {
         let _all_gone = crate::lifecycle::drop_tasks(self, None);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_backlog_is_worth_so_many_wake_ups_within_bounds() {
+        // Where a wake-up takes next to nothing, what it is worth is the core.
+        assert!(!is_worth_waking(39, 1_000, 0) && is_worth_waking(40, 1_000, 0));
+        assert_eq!([39, 40].map(|tasks| is_worth_a_core(tasks, 1_000)), [false, true]);
+        assert!(!is_worth_waking(159, 1_000, 10_000) && is_worth_waking(160, 1_000, 10_000));
+        assert!(!is_worth_waking(399, 1_000, 1_000_000) && is_worth_waking(400, 1_000, 1_000_000));
     }
 }

@@ -264,7 +264,8 @@ impl World {
         if census.serving() == 0 && census.idle() == 0 {
             self.wake_duty(now);
         } else if census.idle() > 0
-            && (census.serving() == 0 || policy::is_worth_waking(self.injector.len(), self.task))
+            && (census.serving() == 0
+                || policy::is_worth_waking(self.injector.len(), self.task, self.costs.wake))
         {
             self.wake(None, now);
         }
@@ -364,7 +365,7 @@ impl World {
         let will_be_long = peer.seat.is_computing() || peer.seat.processor().is_none() && !peer.is_duty;
         match peer.tasks.len() {
             0 => false,
-            tasks => will_be_long || policy::is_worth_waking(tasks, self.task),
+            tasks => will_be_long || policy::is_worth_a_core(tasks, self.task),
         }
     }
 
@@ -648,7 +649,7 @@ impl World {
         if task.spawns > 0 {
             let spawned = (0..task.spawns).map(|_| Task { spawns: 0 });
             self.threads[thread].tasks.extend(spawned);
-            if policy::is_worth_waking(self.threads[thread].tasks.len(), self.task) {
+            if policy::is_worth_waking(self.threads[thread].tasks.len(), self.task, self.costs.wake) {
                 end = self.wake_if_unattended(Some(thread), end);
             }
         }
