@@ -62,8 +62,8 @@ use crate::worker;
 const WORTH_A_CORE: u64 = 40_000;
 /// How many wake-ups' time queued work must take to be worth one, and from where on it is in any case, in nanoseconds: for
 /// so long what is queued last may wait beside idle cores.
-const WAKES: u64 = 16;
-const WORTH_ANY_WAKE: u64 = 400_000;
+const WAKES: u64 = 8;
+const WORTH_ANY_WAKE: u64 = 200_000;
 /// What a wake-up takes before any was measured.
 const FIRST_MEAN_WAKE: u64 = WORTH_A_CORE / WAKES;
 /// How many threads with queues there may be beyond the workers before the next ones are started at leisure.
@@ -812,7 +812,7 @@ mod tests {
         // Where a wake-up takes next to nothing, what it is worth is the core.
         assert!(!is_worth_waking(39, 1_000, 0) && is_worth_waking(40, 1_000, 0));
         assert_eq!([39, 40].map(|tasks| is_worth_a_core(tasks, 1_000)), [false, true]);
-        assert!(!is_worth_waking(159, 1_000, 10_000) && is_worth_waking(160, 1_000, 10_000));
-        assert!(!is_worth_waking(399, 1_000, 1_000_000) && is_worth_waking(400, 1_000, 1_000_000));
+        assert!(!is_worth_waking(79, 1_000, 10_000) && is_worth_waking(80, 1_000, 10_000));
+        assert!(!is_worth_waking(199, 1_000, 1_000_000) && is_worth_waking(200, 1_000, 1_000_000));
     }
 }
