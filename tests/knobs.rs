@@ -2,12 +2,12 @@
 
 mod common;
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::io::ErrorKind;
 use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
-use std::thread;
+use std::thread::{self, ThreadId};
 use std::time::Duration;
 
 use beat::{Builder, Runtime};
@@ -131,29 +131,37 @@ fn a_name_that_cannot_be_had_does_no_harm() {
     });
 }
 
-fn count(counter: &AtomicUsize) {
-    counter.fetch_add(1, SeqCst);
-}
-
 #[test]
 fn park_hooks_run_around_each_sleep() {
+    /// How often each thread has gone to sleep and come back. (There may be a duty thread beside the worker.)
+    type Sleeps = Arc<Mutex<HashMap<ThreadId, [usize; 2]>>>;
+    fn count(sleeps: &Sleeps, which: usize) {
+        sleeps.lock().unwrap().entry(thread::current().id()).or_default()[which] += 1;
+    }
     within(Duration::from_secs(60), || {
-        let (parks, unparks) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
-        let (parked, unparked) = (Arc::clone(&parks), Arc::clone(&unparks));
+        let sleeps = Sleeps::default();
+        let (park, unpark) = (Arc::clone(&sleeps), Arc::clone(&sleeps));
         let builder = Runtime::builder()
             .worker_threads(1)
-            .on_thread_park(move || count(&parked))
-            .on_thread_unpark(move || count(&unparked));
+            .on_thread_park(move || count(&park, 0))
+            .on_thread_unpark(move || count(&unpark, 1));
         let runtime = builder.build().unwrap();
-        for round in 1..=10 {
-            while parks.load(SeqCst) < round {
+        let somebody_sleeps = || sleeps.lock().unwrap().values().any(|[parks, unparks]| parks > unparks);
+        for _ in 0..10 {
+            while !somebody_sleeps() {
                 thread::yield_now();
             }
-            runtime.block_on(runtime.spawn(async {})).unwrap();
-            assert!(unparks.load(SeqCst) >= round);
+            let own = Arc::clone(&sleeps);
+            let task =
+                runtime.spawn(async move { own.lock().unwrap().get(&thread::current().id()).copied() });
+            let [parks, unparks] = runtime.block_on(task).unwrap().unwrap_or_default();
+            assert_eq!(
+                parks, unparks,
+                "a thread that runs a task has come back as often as it went to sleep"
+            );
         }
         drop(runtime);
-        assert_eq!(parks.load(SeqCst), unparks.load(SeqCst));
+        assert!(sleeps.lock().unwrap().values().all(|[parks, unparks]| parks == unparks));
     });
 }
 
