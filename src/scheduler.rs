@@ -799,7 +799,7 @@ impl Drop for Shared {
     /// The last reference goes: no thread is left, and every task that still exists is dropped (*Runtime* in
     /// the [task module](crate::task)).
     fn drop(&mut self) {
-        let _all_gone = crate::lifecycle::drop_tasks(self, None);
+        crate::lifecycle::drop_tasks(self, None);
     }
 }
 

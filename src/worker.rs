@@ -428,7 +428,9 @@ impl<'a> Worker<'a> {
         // Nobody is who is looked for: each is visited.
         let _: Option<()> = self.local.find_peer_within(reach, |peer, _| {
             if peer.may_fork() {
-                *if peer.was_on(cpu) { &mut waits_for_core } else { &mut may_answer } = true;
+                let waits = peer.was_on(cpu);
+                waits_for_core |= waits;
+                may_answer |= !waits;
                 if !peer.has_tickets() {
                     peer.ask();
                 }
