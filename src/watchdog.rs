@@ -15,9 +15,9 @@
 //! * *on duty*: it loses the duty, and another thread takes it up.
 //!
 //! tokio's timers fall due on a grid of milliseconds, and who waits for one in epoll waits whole milliseconds from where
-//! the wait begins: up to one too long if anything else came between. While every processor computes the watchdog
-//! ticks on that grid, and lets whoever sits in the driver look (decision 9): a 1 ms timer whose 99th percentile was
-//! three of them has one of little over two.
+//! the wait begins: up to one too long if anything else came between. While somebody computes and no processor is idle
+//! the watchdog ticks on that grid, and lets whoever sits in the driver look (decision 9): a 1 ms timer whose 99th
+//! percentile was three of them has one of little over two.
 //!
 //! How it falls asleep without leaving anything unguarded: [`ticking`](crate::ticking). Whoever leaves work queued
 //! without sending for anybody calls [`Watchdog::ensure`].
@@ -127,7 +127,8 @@ impl Ticker {
     fn run(&mut self, shared: &Shared) {
         let mut interval = SHORT_TICK;
         while !shared.is_closed() {
-            let on_grid = interval == SHORT_TICK && shared.processors.census().idle == 0;
+            let census = shared.processors.census();
+            let on_grid = interval == SHORT_TICK && census.idle == 0 && census.computing > 0;
             let edge = on_grid.then(|| shared.driver.get().until_edge()).flatten();
             thread::park_timeout(edge.map_or(interval, after_half_a_tick));
             if edge.is_some() {

@@ -1,7 +1,7 @@
 //! The search example, end to end: its own router on a free port, on each of its engines, asked
 //! by a client over TCP. The example's unit tests run here too, as part of its modules.
 
-#![cfg(feature = "axum")]
+#![cfg(all(feature = "axum", feature = "rayon"))]
 
 #[path = "../examples/search/main.rs"]
 #[expect(dead_code, reason = "`main` and what only it calls")]

@@ -2,16 +2,16 @@
 //!
 //! Everything else in this example is the same code on each of them. An engine runs futures,
 //! serves connections, runs one CPU-bound closure at a time for a request ([`Engine::compute`])
-//! and splits work inside such a closure ([`Engine::join`]):
+//! and runs loops side by side inside such a closure ([`Engine::for_each`]):
 //!
-//! | | futures | closures | `join` |
+//! | | futures | closures | loops |
 //! |---|---|---|---|
-//! | `beat` | workers | the same workers | by heartbeat |
-//! | `tokio-blocking` | tokio workers | tokio's blocking pool, one thread each | one after the other |
-//! | `tokio-rayon` | tokio workers | rayon's pool | rayon |
+//! | `beat` | workers | the same workers | `par_iter`, on Beat |
+//! | `tokio-blocking` | tokio workers | tokio's blocking pool, one thread each | one element after the other |
+//! | `tokio-rayon` | tokio workers | rayon's pool | `par_iter`, on rayon |
 //!
-//! On all of them, dropping the [`Computation`] cancels the closure. Beat unwinds it at its next
-//! `join`; on the others the closure looks at a flag, at the same places.
+//! On all of them, dropping the [`Computation`] cancels the closure. Beat unwinds it where its next
+//! loop splits; on the others the closure looks at a flag.
 
 use std::fmt;
 use std::future::{Future, IntoFuture};
@@ -24,6 +24,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use axum::Router;
 use axum::serve::ListenerExt;
+use beat::iter::BeatIterator;
+use rayon::prelude::*;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
@@ -166,19 +168,12 @@ impl Engine {
         }
     }
 
-    /// Runs both closures, at the same time where the engine can and has a free thread.
-    #[inline]
-    pub(crate) fn join<A, B, RA, RB>(self, a: A, b: B) -> (RA, RB)
-    where
-        A: FnOnce() -> RA + Send,
-        B: FnOnce() -> RB + Send,
-        RA: Send,
-        RB: Send,
-    {
+    /// Calls `f` with each item, side by side where the engine can and has free threads.
+    pub(crate) fn for_each<T: Sync>(self, items: &[T], f: impl Fn(&T) + Send + Sync) {
         match self {
-            Engine::Beat => beat::join(a, b),
-            Engine::TokioBlocking => (a(), b()),
-            Engine::TokioRayon => rayon::join(a, b),
+            Engine::Beat => items.beat_iter().for_each(f),
+            Engine::TokioBlocking => items.iter().for_each(f),
+            Engine::TokioRayon => items.par_iter().for_each(f),
         }
     }
 

@@ -1,8 +1,8 @@
 //! The scan of one file: read, split at line ends, search the pieces side by side.
 //!
 //! A file is read whole (a memory map would turn a file that shrinks meanwhile into a crash) and
-//! cut into chunks of about [`CHUNK`] bytes. The chunks are the leaves of a recursive `join`:
-//! several workers share a large file, and a cancelled search stops within one chunk.
+//! cut into chunks of about [`CHUNK`] bytes. A parallel loop goes over the chunks: several workers
+//! share a large file, and a cancelled search stops within one chunk.
 //! Line numbers need the number of lines before a chunk; those are counted for all chunks at
 //! once, when the first one has found something.
 //!
@@ -70,31 +70,17 @@ impl Search {
         };
         self.count_file();
         let text = Text { search: self, path, bytes: &bytes, chunks: &chunks, lines_before: OnceLock::new() };
-        text.search(0..chunks.len());
+        self.engine().for_each(&chunks, |chunk| text.search(chunk));
     }
 }
 
 impl Text<'_> {
-    /// The fork: halves of the chunks side by side, down to single ones.
-    fn search(&self, chunks: Range<usize>) {
-        match chunks.len() {
-            0 => {}
-            1 => self.search_chunk(chunks.start),
-            len => {
-                let middle = chunks.start + len / 2;
-                self.search
-                    .engine()
-                    .join(move || self.search(chunks.start..middle), move || self.search(middle..chunks.end));
-            }
-        }
-    }
-
-    fn search_chunk(&self, index: usize) {
+    fn search(&self, chunk: &Range<usize>) {
         if self.search.is_over() {
             return;
         }
-        let bytes = &self.bytes[self.chunks[index].clone()];
-        let mut rows = Rows { text: self, chunk: index, path: None, out: Vec::new() };
+        let bytes = &self.bytes[chunk.clone()];
+        let mut rows = Rows { text: self, chunk, path: None, out: Vec::new() };
         let searched = searcher().search_slice(self.search.matcher(), bytes, &mut rows);
         let out = rows.out;
         if !out.is_empty() {
@@ -106,7 +92,7 @@ impl Text<'_> {
         self.search.count_bytes(bytes.len() as u64);
     }
 
-    fn lines_before(&self, chunk: usize) -> u64 {
+    fn lines_before(&self, chunk: &Range<usize>) -> u64 {
         let counts = self.lines_before.get_or_init(|| {
             let mut lines = 0;
             let mut before = Vec::with_capacity(self.chunks.len());
@@ -116,14 +102,14 @@ impl Text<'_> {
             }
             before
         });
-        counts[chunk]
+        counts[self.chunks.partition_point(|before| before.start < chunk.start)]
     }
 }
 
 /// Turns the matches in one chunk into rows.
 struct Rows<'a> {
     text: &'a Text<'a>,
-    chunk: usize,
+    chunk: &'a Range<usize>,
     /// The path as shown, once it is needed.
     path: Option<String>,
     out: Vec<u8>,

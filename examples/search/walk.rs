@@ -1,7 +1,7 @@
-//! The walk over a directory tree, by recursive `join`.
+//! The walk over a directory tree, by loops inside loops.
 //!
-//! Half of a directory's entries are walked in each arm of a `join`, down to single ones; each
-//! file met is [scanned](super::scan) on the spot. No thread lists names for the others.
+//! A directory's entries are walked by a parallel loop; each file met is [scanned](super::scan) on the
+//! spot. No thread lists names for the others.
 //!
 //! What is searched: regular files. What is not: names that begin with a dot, what `.gitignore`
 //! and `.ignore` files at or below the root exclude, symbolic links, and directories nested
@@ -38,17 +38,11 @@ impl Search {
         self.entries(&visible, &rules);
     }
 
-    /// The fork: halves of the entries side by side, down to single ones.
     pub(crate) fn entries(&self, entries: &[Entry], rules: &Rules<'_>) {
-        match entries {
-            [] => {}
-            [entry] if entry.is_dir => self.directory(&entry.path, rules),
-            [entry] => self.file(&entry.path),
-            _ => {
-                let (left, right) = entries.split_at(entries.len() / 2);
-                self.engine().join(move || self.entries(left, rules), move || self.entries(right, rules));
-            }
-        }
+        self.engine().for_each(entries, |entry| match entry.is_dir {
+            true => self.directory(&entry.path, rules),
+            false => self.file(&entry.path),
+        });
     }
 
     /// The directories and regular files in `dir`.

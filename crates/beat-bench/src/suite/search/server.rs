@@ -18,7 +18,7 @@ pub(super) fn build() -> Result<PathBuf, Failure> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let output = Command::new(cargo)
         .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("../.."))
-        .args(["build", "--release", "--package", "beat", "--features", "axum"])
+        .args(["build", "--release", "--package", "beat", "--features", "axum,rayon"])
         .args(["--example", "search", "--message-format=json-render-diagnostics"])
         .stderr(Stdio::inherit())
         .output()?;
