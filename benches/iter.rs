@@ -2,14 +2,15 @@
 //!
 //! As in the other benches all run in this process, on the same inputs, with their results checked, in interleaved
 //! [rounds](common::rounds). rayon's least length is chosen for each loop by a trial before; Beat is told nothing.
-//! Each turn is a closure of its own that runs its loop once; short loops also run many times in a row. Arguments choose
-//! loops by parts of their names: `cargo bench --features rayon --bench iter -- collect dearer`.
+//! Each turn is a closure of its own that runs its loop once; short loops also run many times in a row, and after the pool has
+//! been idle for a while. Arguments choose loops by parts of their names: `cargo bench --features rayon --bench iter -- collect dearer`.
 
 mod common;
 
 use std::hint::black_box;
 use std::sync::Arc;
-use std::time::Instant;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use beat::iter::OnBeat;
 use common::fork::beat_runtime;
@@ -23,6 +24,8 @@ const WORKERS: usize = 2;
 const LEAST: [usize; 5] = [1, 64, 1024, 16_384, 262_144];
 /// How often a short loop runs in a row.
 const IN_A_ROW: usize = 32;
+/// How long the pool is idle before a short loop, in microseconds.
+const RESTS: [u64; 2] = [200, 3000];
 /// Turns of each trial.
 const TRIALS: usize = 5;
 
@@ -55,17 +58,29 @@ macro_rules! driven {
     };
 }
 
-/// A loop over so many elements, so many times in a row; what it gives is a number.
+/// A loop over so many elements, so many times in a row, after a rest; what it gives is a number.
 struct Loop {
     name: String,
     elements: usize,
     times: usize,
+    rest: Duration,
     run: Arc<dyn Fn(How) -> f64 + Send + Sync>,
 }
 
 impl Loop {
     fn new(name: &str, elements: usize, run: impl Fn(How) -> f64 + Send + Sync + 'static) -> Self {
-        Self { name: format!("{name}, {elements}"), elements, times: 1, run: Arc::new(run) }
+        Self {
+            name: format!("{name}, {elements}"),
+            elements,
+            times: 1,
+            rest: Duration::ZERO,
+            run: Arc::new(run),
+        }
+    }
+
+    fn after(self, microseconds: u64) -> Self {
+        let rest = Duration::from_micros(microseconds);
+        Self { name: format!("{}, after {rest:?}", self.name), rest, ..self }
     }
 
     fn in_a_row(self) -> Self {
@@ -187,6 +202,7 @@ impl Pools {
             }
             start.elapsed().as_nanos() as f64 / (times * elements) as f64
         };
+        thread::sleep(what.rest);
         match how {
             How::Sequential => time(),
             How::Beat => {
@@ -237,6 +253,10 @@ fn main() {
     }
     for n in lengths {
         loops.extend(over_numbers(n));
+    }
+    for rest in RESTS {
+        let short = over_numbers(mode.pick(1000, 100)).swap_remove(0);
+        loops.push(short.after(rest));
     }
     loops.push(triangle(mode.pick(10_000, 50)));
     let n = mode.pick(10_000, 50);
