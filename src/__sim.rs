@@ -235,10 +235,12 @@ pub struct Heartbeat {
     work: WorkClock,
     item_began: u64,
     countdown: i32,
+    wake: u64,
 }
 
 impl Heartbeat {
-    pub fn new(period: Duration) -> Self {
+    /// `wake`: what a wake-up takes the waker, in nanoseconds.
+    pub fn new(period: Duration, wake: u64) -> Self {
         let beat = heartbeat::Heartbeat::new(period);
         Self {
             beat,
@@ -248,6 +250,7 @@ impl Heartbeat {
             work: WorkClock::default(),
             item_began: 0,
             countdown: FIRST,
+            wake,
         }
     }
 
@@ -276,11 +279,8 @@ impl Heartbeat {
     }
 
     /// It has put something on offer since `since`, and may have woken somebody.
-    pub fn has_offered(&mut self, since: u64, now: u64, has_woken: bool) {
+    pub fn has_offered(&mut self, since: u64, now: u64) {
         self.work.waited(now, self.work.read(since), 0);
-        if has_woken {
-            self.beat.woke(now - since);
-        }
     }
 
     /// Forks that leave nothing on the list.
@@ -300,7 +300,7 @@ impl Heartbeat {
     /// A look at the clock, with something to put on offer or not.
     pub fn look(&mut self, now: u64, census: Census, may_offer: bool, offered: bool, wanted: bool) -> Beat {
         if std::mem::replace(&mut self.item_is_new, false) {
-            self.beat.begin_item(self.lengths.expected(self.place), census.0, false);
+            self.beat.begin_item(self.lengths.expected(self.place), self.wake, census.0, false);
             self.item_began = self.work(now);
         }
         self.countdown = self.beat.look(now, self.countdown < ASKED / 2);

@@ -13,12 +13,12 @@
 //! *Deciding.* A promotion is worth its cost (an allocation, a steal, a switch for the join that waits: some
 //! microseconds) only if somebody takes it. So: if an idle thread searches, or a joiner looks for a part of the half
 //! that runs here ([`leap`](crate::leap)), it is served as soon as the account has recovered ([`REST`]), a searcher not
-//! before the region has lasted [`FIRST_GIFT`]; if all that could help are asleep, only after the region has lasted
-//! [`FIRST_WAKE`], and once a period; if nobody is idle, never.
+//! before the region has lasted [`FIRST_GIFT`]; if all that could help are asleep, once a period, and not before the
+//! region has lasted [`FIRST_WAKE`], or, if regions from its place have been short so far, before it is *long*; if nobody is
+//! idle, never. Source: heartbeat scheduling (Acar et al., PLDI 2018), with the idle thief in place of the timer.
 //!
-//! *What a wake-up costs* is two microseconds on one machine and thirty on another, virtual, one, most of it the waker's own
-//! time. So it is measured, and regions are *long* that last two of them longer than [`FIRST_WAKE`].
-//! Source: heartbeat scheduling (Acar et al., PLDI 2018), with the idle thief in place of the timer.
+//! *What a wake-up costs* its waker differs tenfold between machines, so it is measured. A region is *long* if it lasts
+//! longer than [`FIRST_WAKE`] and two wake-ups together.
 //!
 //! *Small jobs.* The oldest job is the largest in a recursion that halves; down a list it is a single item. Whoever is
 //! back soon got little: the next gift has twice as many jobs, up to [`MOST_JOBS`].
@@ -27,8 +27,9 @@
 //! the first. So the first fork of an item of work looks at the clock too, and if items from the same place have
 //! been long so far ([`Lengths`]), the item is *eager*: each of its first forks is put on offer at once and
 //! somebody woken for it, one for each that is idle or looks for work. If they have not, nobody is woken before the item
-//! turns out to be long. Of a place that is not known yet the best is hoped. The length is that of all its work ([`WorkClock`]): who is eager without need waits for somebody to wake up, and
-//! would be taken for long, and eager again, for ever.
+//! turns out to be long. Of a place that is not known yet the best is hoped. An item's length is the work in it
+//! ([`WorkClock`]) and not its time: an eager item waits for whoever it has woken, so by its time it would be long, and eager
+//! again, for ever.
 //!
 //! *Loops that do not fork inside.* Loops of rayon's fork a few times and then run long leaves, during which nobody is
 //! heard: halves that are latent then are out of reach, also for a thread that becomes idle only later. So an item whose
@@ -56,10 +57,6 @@ const LONGEST: u64 = 512;
 const LOOKS_PER_PERIOD: u64 = 4;
 /// How long a region must have lasted before it wakes a sleeping thread, in ns.
 const FIRST_WAKE: u64 = 20_000;
-/// What a wake-up is taken to cost the waker before one was measured, in ns.
-const WAKE: u64 = 10_000;
-/// What wakes nobody takes no longer, in ns.
-const NO_WAKE: u64 = 1_000;
 /// How many forks of a published item go on offer: a path down the tree into which rayon splits a loop, and half of it.
 const PUBLISHED: u32 = 8;
 /// How long a region must have lasted before it gives work to a thread that searches, in ns.
@@ -86,8 +83,6 @@ pub(crate) struct Heartbeat {
     published: u32,
     /// How many jobs the last gift had.
     gift: u32,
-    /// What a wake-up costs this thread.
-    wake: u64,
     /// After how long the item of work wakes somebody if it is not eager.
     first_wake: u64,
 }
@@ -120,29 +115,20 @@ impl Heartbeat {
             publishes: false,
             published: 0,
             gift: 1,
-            wake: WAKE,
             first_wake: FIRST_WAKE,
         }
     }
 
-    /// How long items of work from one place must last for the next one to be eager.
-    fn long(&self) -> u64 {
-        FIRST_WAKE + 2 * self.wake
-    }
-
-    /// What was offered with a beat, and somebody woken for it, has taken the thread so long.
-    pub(crate) fn woke(&mut self, nanoseconds: u64) {
-        self.wake = mean_wake(self.wake, nanoseconds);
-    }
-
-    /// A new item of work has begun; the look that follows is its first. `expected`: how long it may last, in ns.
-    pub(crate) fn begin_item(&mut self, expected: u64, census: Census, publish: bool) {
+    /// A new item of work has begun; the look that follows is its first. `expected`: how long it may last, `wake`: what
+    /// a wake-up takes the waker, in ns.
+    pub(crate) fn begin_item(&mut self, expected: u64, wake: u64, census: Census, publish: bool) {
         self.start = None;
         self.publishes = publish;
         self.published = if publish { PUBLISHED } else { 0 };
-        let is_long = expected >= self.long();
+        let long = FIRST_WAKE + 2 * wake;
+        let is_long = expected >= long;
         self.eager = if is_long { helpers(census) } else { 0 };
-        self.first_wake = if is_long { FIRST_WAKE } else { self.long() };
+        self.first_wake = if is_long { FIRST_WAKE } else { long };
     }
 
     /// Whether the item of work is published.
@@ -266,15 +252,6 @@ impl WorkClock {
     }
 }
 
-/// What a wake-up takes its waker, in ns, after one that took so long: the mean of some, if there was anybody to wake.
-pub(crate) fn mean_wake(mean: u64, nanoseconds: u64) -> u64 {
-    if nanoseconds <= NO_WAKE {
-        return mean;
-    }
-    // One that was interrupted says little.
-    (mean * 7 + nanoseconds.min(4 * mean)) / 8
-}
-
 /// How many threads would take work, or could be woken for it.
 fn helpers(census: Census) -> u32 {
     census.idle + census.searching
@@ -326,6 +303,10 @@ impl Lengths {
 mod tests {
     use super::*;
 
+    const WAKE: u64 = 10_000;
+    /// From how long on an item is long.
+    const LONG: u64 = FIRST_WAKE + 2 * WAKE;
+
     fn census(idle: u32, searching: u32) -> Census {
         Census { total: 2, idle, computing: 1, searching }
     }
@@ -352,17 +333,17 @@ mod tests {
     #[test]
     fn an_eager_item_spreads_to_all_who_are_idle_and_then_beats_as_any_other() {
         let mut beat = Heartbeat::new(Duration::from_micros(100));
-        beat.begin_item(beat.long(), census(1, 1), false);
+        beat.begin_item(LONG, WAKE, census(1, 1), false);
         assert_eq!(beat.look(1_000_000, false), DUE);
         assert_eq!(beat.decide(1_000_000, census(2, 0), false, false), Beat::Spread);
         assert_eq!(beat.decide(1_000_001, census(1, 1), true, false), Beat::Spread);
         assert_eq!(beat.decide(1_000_002, census(1, 0), false, false), Beat::Nothing);
         assert!(beat.look(1_000_003, false) > 0);
         // Somebody else has taken them meanwhile.
-        beat.begin_item(beat.long(), census(2, 0), false);
+        beat.begin_item(LONG, WAKE, census(2, 0), false);
         beat.look(2_000_000, false);
         assert_eq!(beat.decide(2_000_000, census(0, 0), false, false), Beat::Nothing);
-        beat.begin_item(beat.long() - 1, census(2, 0), false);
+        beat.begin_item(LONG - 1, WAKE, census(2, 0), false);
         beat.look(3_000_000, false);
         assert_eq!(beat.decide(3_000_000, census(2, 0), false, false), Beat::Nothing);
     }
@@ -370,34 +351,29 @@ mod tests {
     #[test]
     fn nobody_is_woken_before_an_item_from_a_place_of_short_ones_is_long() {
         let mut beat = Heartbeat::new(Duration::from_micros(100));
-        beat.begin_item(1_000, census(1, 0), false);
+        beat.begin_item(1_000, WAKE, census(1, 0), false);
         beat.look(1_000_000, false);
-        let long = beat.long();
-        assert_eq!(beat.decide(1_000_000 + long - 1, census(1, 0), false, false), Beat::Nothing);
-        assert_eq!(beat.decide(1_000_000 + long, census(1, 0), false, false), Beat::PromoteAndWake);
+        assert_eq!(beat.decide(1_000_000 + LONG - 1, census(1, 0), false, false), Beat::Nothing);
+        assert_eq!(beat.decide(1_000_000 + LONG, census(1, 0), false, false), Beat::PromoteAndWake);
     }
 
     #[test]
     fn where_a_wake_up_is_dear_items_are_long_later() {
-        let mut beat = Heartbeat::new(Duration::from_micros(100));
-        assert_eq!(beat.long(), FIRST_WAKE + 2 * WAKE);
-        for _ in 0..100 {
-            beat.woke(30_000);
-            beat.woke(NO_WAKE);
+        for wake in [2_000, 30_000] {
+            let mut beat = Heartbeat::new(Duration::from_micros(100));
+            let is_eager = |beat: &mut Heartbeat, expected| {
+                beat.begin_item(expected, wake, census(1, 0), false);
+                beat.eager > 0
+            };
+            let long = FIRST_WAKE + 2 * wake;
+            assert!(!is_eager(&mut beat, long - 1) && is_eager(&mut beat, long));
         }
-        assert!((79_000..=80_000).contains(&beat.long()), "{}", beat.long());
-        beat.woke(10_000_000);
-        assert!(beat.long() < 120_000, "{}", beat.long());
-        for _ in 0..100 {
-            beat.woke(2_000);
-        }
-        assert!(beat.long() < 25_000, "{}", beat.long());
     }
 
     #[test]
     fn a_published_item_offers_its_first_forks_whoever_is_idle() {
         let mut beat = Heartbeat::new(Duration::from_micros(100));
-        beat.begin_item(1, census(0, 0), true);
+        beat.begin_item(1, WAKE, census(0, 0), true);
         for fork in 0..u64::from(PUBLISHED) {
             assert_eq!(beat.look(1_000_000 + fork, false), DUE);
             assert_eq!(beat.decide(1_000_000 + fork, census(0, 0), fork > 0, false), Beat::Publish);
@@ -409,7 +385,7 @@ mod tests {
     #[test]
     fn a_part_that_a_joiner_runs_is_published_as_an_item_is() {
         let mut beat = Heartbeat::new(Duration::from_micros(100));
-        beat.begin_item(1, census(0, 0), true);
+        beat.begin_item(1, WAKE, census(0, 0), true);
         let looks = |beat: &mut Heartbeat| {
             let mut published = 0;
             while beat.look(1_000_000, true) == DUE {
@@ -422,7 +398,7 @@ mod tests {
         assert!(beat.publishes());
         beat.begin_part();
         assert_eq!(looks(&mut beat), PUBLISHED);
-        beat.begin_item(1, census(0, 0), false);
+        beat.begin_item(1, WAKE, census(0, 0), false);
         assert!(!beat.publishes());
     }
 

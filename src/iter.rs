@@ -230,6 +230,8 @@ impl<T, C: Consumer<T>> ProducerCallback<T> for Drive<C> {
             // Relaxed: the joins order it.
             (result, !pace.is_cut_short.load(Relaxed))
         } else {
+            // No fork, but to be heard like one: it may be one of endless many.
+            user_code::count_fork();
             let folder = producer.fold_with(self.consumer.into_folder());
             let is_whole = !folder.full();
             (folder.complete(), is_whole)

@@ -124,7 +124,7 @@ struct StackJob<B, RB> {
     header: JobHeader,
     /// Moved out once, by whoever runs or drops the half.
     b: UnsafeCell<ManuallyDrop<B>>,
-    /// Written by a thief before it completes the ticket.
+    /// Written by whoever ran the half by [`execute`](Self::execute): a thief, before it completes the ticket, or the joiner.
     result: UnsafeCell<MaybeUninit<Result<RB, Box<dyn Any + Send>>>>,
 }
 
@@ -138,18 +138,19 @@ impl<B: FnOnce() -> RB, RB> StackJob<B, RB> {
         }
     }
 
-    /// Runs a half that was claimed.
+    /// Runs a half through its header: a thief's, or the joiner's own that was promoted and taken back.
     ///
     /// # Safety
     ///
-    /// `job` is the header of a live job of this type, and the caller won its claim.
+    /// 1. `job` is the header of a live job of this type. 2. The caller has the half for itself (popped, reclaimed or
+    ///    claimed), and calls this once.
     unsafe fn execute(job: *const JobHeader) {
-        // SAFETY: the header is the first field of a `repr(C)` struct, and alive.
+        // SAFETY: the header is the first field of a `repr(C)` struct, and alive: 1.
         let job = unsafe { &*job.cast::<Self>() };
-        // SAFETY: the claim is won once.
+        // SAFETY: 2.
         let b = unsafe { job.take() };
         let result = catch_unwind(AssertUnwindSafe(b));
-        // SAFETY: the joiner reads the cell after the ticket is done, and nobody else does.
+        // SAFETY: 2; the joiner reads the cell only after this has returned on its own thread, or the ticket is done.
         unsafe { (*job.result.get()).write(result) };
     }
 }
@@ -166,15 +167,15 @@ impl<B, RB> StackJob<B, RB> {
         unsafe { ManuallyDrop::take(b) }
     }
 
-    /// What the thief has written.
+    /// What running the half gave.
     ///
     /// # Safety
     ///
-    /// The ticket is done, and the result has not been taken.
+    /// [`execute`](Self::execute) has returned on this thread, or the ticket is done; the result has not been taken.
     unsafe fn result(&self) -> Result<RB, Box<dyn Any + Send>> {
-        // SAFETY: the thief will not look at the frame again, and the joiner is here.
+        // SAFETY: whoever ran the half will not look at the frame again, and the joiner is here.
         let result = unsafe { &*self.result.get() };
-        // SAFETY: written before the ticket was done; taken once, says the caller.
+        // SAFETY: written by `execute`; taken once, says the caller.
         unsafe { result.assume_init_read() }
     }
 
@@ -203,11 +204,11 @@ impl<B, RB> StackJob<B, RB> {
                 drop(unsafe { self.take() });
                 return;
             }
-            // SAFETY: as above, so nobody else looks at it.
+            // SAFETY: 1: this frame's own job. 2: popped or reclaimed, and not taken.
             unsafe { Self::execute(&raw const self.header) };
         }
         // Its result, or its panic, goes nowhere: `a`'s is on its way.
-        // SAFETY: done, here or by a thief.
+        // SAFETY: run here, or done by a thief.
         drop(Contained::new(unsafe { self.result() }));
     }
 }
@@ -296,10 +297,10 @@ where
     job.mark_settled();
     if reclaimed {
         // As a thief runs it: where `b` is called it may be inlined, and this place is rare.
-        // SAFETY: reclaimed.
+        // SAFETY: 1: the caller's own job. 2: reclaimed, and not taken.
         unsafe { StackJob::<B, RB>::execute(&raw const job.header) };
     }
-    // SAFETY: done, here or by a thief.
+    // SAFETY: run here, or done by a thief.
     unsafe { job.result() }
 }
 

@@ -17,6 +17,7 @@
 //! | `pinned` | owner; while it sleeps, whoever wakes it | the same |
 //! | `is_unpinned` | owner | metrics; whoever wakes it |
 //! | `counters` | owner (load, store) | metrics |
+//! | `cpu` | owner, at each beat and when it begins to compute | joiners, searching threads |
 
 use std::cell::{Cell, OnceCell, RefCell};
 use std::ptr;
@@ -91,7 +92,8 @@ impl Remote {
         self.latent.ask();
     }
 
-    /// Whether the owner was on this CPU when it last looked: if the caller is there now, the owner waits for the core.
+    /// Whether the owner was on this CPU when it last looked. If the caller is there now, the owner is likely to wait for the
+    /// core; it may also sleep, or have moved since.
     pub(crate) fn was_on(&self, cpu: Option<usize>) -> bool {
         // Relaxed: a hint.
         cpu.is_some_and(|cpu| self.cpu.load(Relaxed) as usize == cpu + 1)
@@ -259,7 +261,7 @@ pub(crate) struct Local {
     heartbeat: Cell<Heartbeat>,
     /// The heartbeat has not been told of the item of work at hand.
     item_is_new: Cell<bool>,
-    /// It has not been told that a part of another's half has begun on top of the item.
+    /// It has not been told that a part of the awaited half has begun on top of the item.
     part_is_new: Cell<bool>,
     /// Where that item comes from.
     place: Cell<usize>,
@@ -547,7 +549,8 @@ impl Local {
     ) -> R {
         let mut heartbeat = self.heartbeat.get();
         if self.item_is_new.replace(false) {
-            heartbeat.begin_item(self.lengths.expected(self.place.get()), census, publish);
+            let expected = self.lengths.expected(self.place.get());
+            heartbeat.begin_item(expected, self.shared.mean_wake(), census, publish);
             self.item_began.set(self.work.read(now));
         }
         let latent = self.latent();
@@ -573,14 +576,8 @@ impl Local {
 
     /// It has put something on offer since `since`, and may have woken somebody: that is no work of the item's, and may
     /// take longer than all there is.
-    pub(crate) fn has_offered(&self, since: u64, has_woken: bool) {
-        let now = os::now();
-        self.work.waited(now, self.work.read(since), 0);
-        if has_woken {
-            let mut heartbeat = self.heartbeat.get();
-            heartbeat.woke(now.saturating_sub(since));
-            self.heartbeat.set(heartbeat);
-        }
+    pub(crate) fn has_offered(&self, since: u64) {
+        self.work.waited(os::now(), self.work.read(since), 0);
     }
 
     /// A wait is over that began when its clock of work read `start`, for a half with so much work.
@@ -652,7 +649,10 @@ impl Local {
             self.part_is_new.set(true);
             self.latent().set_countdown(FIRST);
         }
-        with_value(&self.leaps, self.leaps.get() + 1, f)
+        let result = with_value(&self.leaps, self.leaps.get() + 1, f);
+        // One that has not forked was not looked at; the next fork is the thread's own.
+        self.part_is_new.set(false);
+        result
     }
 
     // ----- tasks -----
@@ -865,10 +865,8 @@ impl Local {
 
     /// The thread has slept, and its core was anybody's.
     pub(crate) fn awoke(&self) {
-        let now = os::now();
-        self.start_batch(now);
         let mut heartbeat = self.heartbeat.get();
-        heartbeat.slept_until(now);
+        heartbeat.slept_until(os::now());
         self.heartbeat.set(heartbeat);
     }
 

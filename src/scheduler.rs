@@ -40,7 +40,6 @@ use crate::blocking::Pool;
 use crate::distances::Distances;
 use crate::driver::{Cover, DriverSlot};
 use crate::duty::{self, Duty};
-use crate::heartbeat::mean_wake;
 use crate::injectors::{FirstAt, Injectors};
 use crate::jobs::Offers;
 use crate::lifecycle::Lifecycle;
@@ -64,8 +63,10 @@ const WORTH_A_CORE: u64 = 40_000;
 /// so long what is queued last may wait beside idle cores.
 const WAKES: u64 = 8;
 const WORTH_ANY_WAKE: u64 = 200_000;
-/// What a wake-up takes before any was measured.
-const FIRST_MEAN_WAKE: u64 = WORTH_A_CORE / WAKES;
+/// What a wake-up takes its waker before any was measured, and what it is taken to take at most, in nanoseconds: the time of
+/// one that takes longer was somebody else's, of the woken thread say, to which the waker lost its core.
+const FIRST_MEAN_WAKE: u64 = 10_000;
+const MOST_WAKE: u64 = 50_000;
 /// How many threads with queues there may be beyond the workers before the next ones are started at leisure.
 const SOFT_CAP: usize = 128;
 /// With so many tasks queued, whoever awaits a task that ends goes behind them. In the LIFO slot it would run again
@@ -73,8 +74,8 @@ const SOFT_CAP: usize = 128;
 const MANY_TASKS: usize = 8;
 /// How long a ready task is taken to run before it waits, before any was measured, in nanoseconds.
 const FIRST_MEAN_STRETCH: u64 = 1_000;
-/// By what part of itself the mean must change for others to be told: each telling costs them a cache miss.
-const MEAN_STRETCH_STEP: u64 = 16;
+/// By what part of itself a mean must change for others to be told: each telling costs them a cache miss.
+const MEAN_STEP: u64 = 16;
 /// How long after a turn of the driver the next one is due beside short polls, in nanoseconds: a turn costs some
 /// hundred, and more when two threads take turns at it.
 const TURN_PERIOD: u64 = 20_000;
@@ -191,6 +192,14 @@ impl std::fmt::Debug for Config {
     }
 }
 
+/// Stores a mean's next value, unless it is about the same.
+fn tell(mean: &AtomicU64, before: u64, next: u64) {
+    if before.abs_diff(next) * MEAN_STEP > before {
+        // Relaxed, and a lost update is no loss: an estimate.
+        mean.store(next, Relaxed);
+    }
+}
+
 /// Whether `tasks` queued tasks, which take so many nanoseconds each, are worth a core that is awake.
 pub fn is_worth_a_core(tasks: usize, stretch: u64) -> bool {
     tasks as u64 * stretch >= WORTH_A_CORE
@@ -229,7 +238,7 @@ pub(crate) struct Shared {
     /// How long a ready task runs on average before it waits or ends, in nanoseconds: a poll, or, of tasks that yield,
     /// many.
     mean_stretch: AtomicU64,
-    /// What a wake-up takes its waker, in nanoseconds: a mean of the last ones. Relaxed, as above.
+    /// What a wake-up takes its waker, in nanoseconds: a mean of the last ones. Relaxed, like the other: an estimate.
     mean_wake: AtomicU64,
     /// When a thread outside the pool last woke somebody, where that matters.
     last_foreign_wake: AtomicU64,
@@ -426,29 +435,26 @@ impl Shared {
     /// Whether `tasks` queued tasks are worth a wake-up.
     pub(crate) fn is_worth_waking(&self, tasks: usize) -> bool {
         // Relaxed: estimates.
-        is_worth_waking(tasks, self.mean_stretch.load(Relaxed), self.mean_wake.load(Relaxed))
+        is_worth_waking(tasks, self.mean_stretch.load(Relaxed), self.mean_wake())
     }
 
     /// Takes a new measurement into the running mean: so many polls took so long, and in all the tasks came to wait, or
     /// ended, so many times.
     pub(crate) fn measured_stretches(&self, nanoseconds: u64, stretches: u32, polls: u32) {
         let sample = (nanoseconds / u64::from(stretches.max(1))).clamp(50, 10_000_000);
-        // Relaxed, and a lost update is no loss.
         let mean = self.mean_stretch.load(Relaxed);
         let weight = u64::from(polls.min(16));
-        let next = (mean * (64 - weight) + sample * weight) / 64;
-        if mean.abs_diff(next) * MEAN_STRETCH_STEP > mean {
-            self.mean_stretch.store(next, Relaxed);
-        }
+        tell(&self.mean_stretch, mean, (mean * (64 - weight) + sample * weight) / 64);
+    }
+
+    /// What a wake-up takes its waker, in nanoseconds.
+    pub(crate) fn mean_wake(&self) -> u64 {
+        self.mean_wake.load(Relaxed)
     }
 
     fn measured_wake(&self, nanoseconds: u64) {
-        // Relaxed, and a lost update is no loss.
-        let mean = self.mean_wake.load(Relaxed);
-        let next = mean_wake(mean, nanoseconds);
-        if next != mean {
-            self.mean_wake.store(next, Relaxed);
-        }
+        let mean = self.mean_wake();
+        tell(&self.mean_wake, mean, (mean * 7 + nanoseconds.min(MOST_WAKE)) / 8);
     }
 
     /// Whether a thread that serves should take a turn of the driver now. The caller then does.
@@ -471,7 +477,7 @@ impl Shared {
         }
     }
 
-    /// Sends somebody for a part of a thread's own tasks, if they are worth a core.
+    /// Sends somebody for a part of a thread's own tasks, if they are worth a wake-up.
     pub(crate) fn share_backlog(&self, local: &Local) {
         if self.is_worth_waking(local.tasks_len()) {
             self.wake_if_unattended();
@@ -498,9 +504,15 @@ impl Shared {
             Some(home) => neighbours.first_of_home(home).map(|p| p as ProcessorId),
             None => self.place_of_caller(place),
         });
-        self.carry_out(
-            self.processors.wake_where(distances.near(from), suits, |seat, p| self.pin_asleep(seat, p)),
-        );
+        let wake =
+            self.processors.wake_where(distances.near(from), suits, |seat, p| self.pin_asleep(seat, p));
+        // On the caller's own core the woken thread may run first.
+        let is_measured = matches!(wake, Some(Wake::Unpark(_))) && !matches!(place, Where::At(_));
+        let start = is_measured.then(os::now);
+        self.carry_out(wake);
+        if let Some(start) = start {
+            self.measured_wake(os::now().saturating_sub(start));
+        }
     }
 
     /// Where the calling thread wants somebody to wake up.
@@ -568,11 +580,7 @@ impl Shared {
     fn carry_out(&self, wake: Option<Wake>) {
         match wake {
             None => {}
-            Some(Wake::Unpark(seat)) => {
-                let start = os::now();
-                self.driver.unpark(&seat.parker);
-                self.measured_wake(os::now().saturating_sub(start));
-            }
+            Some(Wake::Unpark(seat)) => self.driver.unpark(&seat.parker),
             Some(Wake::Spawn(processor)) => {
                 if self.is_closed() || !self.may_start_thread() {
                     self.processors.undo_spawn(processor);

@@ -129,7 +129,7 @@ fn beat_at(latent: Owner<'_>, publish: bool) {
             Beat::Publish if census.idle > 0 => shared.watchdog.ensure(shared),
             Beat::Publish | Beat::Promote(_) | Beat::Nothing => {}
         }
-        local.has_offered(now, matches!(beat, Beat::PromoteAndWake | Beat::Spread) && census.idle > 0);
+        local.has_offered(now);
     }
     if may_yield && local.remote.role() != Role::Duty {
         thread::yield_now();
@@ -164,7 +164,7 @@ pub(crate) fn placed<F: FnOnce() -> R, R>(f: F) -> impl FnOnce() -> R {
             }
         });
         let result = f();
-        // Here, for to wake whoever awaits the result may take longer than all the work that there was.
+        // Before whoever awaits the result is woken: that may take longer than the work.
         local::with(|local| {
             if let Some(local) = local {
                 local.measure_item();
@@ -234,6 +234,7 @@ pub(crate) fn wait(local: &Local, done: impl Fn() -> bool) {
     hand_over(local);
     while !done() {
         local.seat().parker.park();
+        local.awoke();
     }
     // Hand-over 4: with or without a processor, at once; without if what blocks is not over yet.
     if local.lent.get() == 0 {

@@ -10,8 +10,8 @@
 //! 5. closures;
 //! 6. tasks of others who will not see to them soon; closures addressed to its processor (these also every
 //!    [`TICK`]th time);
-//! 7. if somebody forks: ask, and look again for some [`SEARCH`] nanoseconds; then sleep. At once, if all who fork wait for
-//!    the core that it is on.
+//! 7. if somebody forks: yield once, unless it counts as searching already; ask, and look again for some [`SEARCH`]
+//!    nanoseconds; then sleep. At once, if all who fork wait for the core that it is on.
 //!
 //! Points 4 and 6 try near threads before far ones, and far ones only when there is nothing else
 //! (see [`peers`](crate::peers)).
@@ -84,6 +84,27 @@ impl Searching {
                 shared.notify_injected();
             }
         });
+    }
+}
+
+/// Those who have been asked for work.
+#[derive(Clone, Copy, Debug, Default)]
+struct Asked {
+    /// Some run elsewhere.
+    run: bool,
+    /// Some wait for the core of whoever asks.
+    wait: bool,
+}
+
+impl Asked {
+    fn note(&mut self, waits: bool) {
+        self.wait |= waits;
+        self.run |= !waits;
+    }
+
+    /// Whether it is worth waiting for an answer. If nobody forks, somebody may begin to.
+    fn may_answer(self) -> bool {
+        self.run || !self.wait
     }
 }
 
@@ -203,9 +224,10 @@ impl<'a> Worker<'a> {
     fn run_next(&self, searching: &mut Option<Searching>) -> bool {
         let mut work = self.next();
         if work.is_none() && self.local.find_peer(|p| p.may_fork().then_some(())).is_some() {
-            // Who waits for this core goes first, the joiner often: the kernel wakes it where it is woken from.
-            thread::yield_now();
             if searching.is_none() {
+                // Who waits for this core goes first, the joiner often: the kernel wakes it where it is woken from. Not while
+                // others rely on this thread's finding something.
+                thread::yield_now();
                 *searching = Searching::start(self.shared);
             }
             // One who may not search waits a moment all the same before it goes far.
@@ -403,7 +425,7 @@ impl<'a> Worker<'a> {
                     break;
                 }
                 reach = reach.after(searched, true);
-                if !self.ask_peers(reach) {
+                if !self.ask_peers(reach) && reach == Reach::Everywhere {
                     break;
                 }
             }
@@ -420,24 +442,22 @@ impl<'a> Worker<'a> {
         self.local.find_peer_within(Reach::Near, forks).is_some()
     }
 
-    /// Asks those who fork, and have nothing on offer, for work. `false` if all of them wait for this thread's core: the
-    /// sooner it sleeps, the sooner they can answer.
+    /// Asks those who fork, and have nothing on offer, for work. `false` if all of them that are in reach wait for this
+    /// thread's core: the sooner it sleeps, the sooner they can answer.
     fn ask_peers(&self, reach: Reach) -> bool {
         let cpu = os::current_cpu();
-        let (mut may_answer, mut waits_for_core) = (false, false);
+        let mut asked = Asked::default();
         // Nobody is who is looked for: each is visited.
         let _: Option<()> = self.local.find_peer_within(reach, |peer, _| {
             if peer.may_fork() {
-                let waits = peer.was_on(cpu);
-                waits_for_core |= waits;
-                may_answer |= !waits;
+                asked.note(peer.was_on(cpu));
                 if !peer.has_tickets() {
                     peer.ask();
                 }
             }
             None
         });
-        may_answer || !waits_for_core
+        asked.may_answer()
     }
 
     fn run_work(&self, work: Work) {
@@ -535,11 +555,11 @@ impl<'a> Worker<'a> {
             processors::Rested::Spare => Rested::Spare(searching),
             // The evidence went with Sleep 1; it comes back from a waker, or if the look of Sleep 3 found something.
             processors::Rested::Searching => {
-                local.awoke();
+                local.start_batch(os::now());
                 Rested::Woken(Some(Searching(())))
             }
             processors::Rested::Serving => {
-                local.awoke();
+                local.start_batch(os::now());
                 Rested::Woken(None)
             }
             processors::Rested::Closed => Rested::Woken(None),
@@ -641,6 +661,7 @@ impl processors::Sleeper for Worker<'_> {
             Some(token) => self.park_in_driver(token),
             None => self.local.seat().parker.park(),
         }
+        self.local.awoke();
         run_hook(self.shared.config.hooks.on_thread_unpark.as_ref());
     }
 
@@ -661,4 +682,20 @@ impl processors::Sleeper for Worker<'_> {
 fn stolen_place(context: *const task::Meta) -> usize {
     // SAFETY: null, or the header of a task that does not end before this part of it.
     unsafe { context.as_ref() }.map_or(0, task::Meta::place) + 1
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_who_waits_for_the_askers_core_cannot_answer() {
+        let may_answer = |waiting: &[bool]| {
+            let mut asked = Asked::default();
+            waiting.iter().for_each(|&waits| asked.note(waits));
+            asked.may_answer()
+        };
+        assert!(may_answer(&[]) && may_answer(&[false]) && may_answer(&[true, false]));
+        assert!(!may_answer(&[true]) && !may_answer(&[true, true]));
+    }
 }

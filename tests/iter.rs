@@ -223,6 +223,27 @@ fn an_aborted_closure_leaves_its_loop() {
     });
 }
 
+#[test]
+fn an_aborted_closure_leaves_loops_that_are_too_short_to_be_cut() {
+    let runtime = Runtime::builder().worker_threads(1).build().unwrap();
+    runtime.block_on(async {
+        let (started, is_started) = mpsc::channel();
+        let endless = beat::spawn_blocking_parallel(move || {
+            let numbers = [1_u64; 16];
+            for round in 0_u64.. {
+                let sum: u64 = numbers.beat_iter().sum();
+                assert_eq!(sum, 16);
+                if round == 1_000 {
+                    started.send(()).unwrap();
+                }
+            }
+        });
+        is_started.recv().unwrap();
+        endless.abort();
+        assert!(endless.await.unwrap_err().is_cancelled());
+    });
+}
+
 /// Two elements that wait for each other are on two threads: a loop of two is split, without being told.
 #[test]
 fn idle_workers_get_a_part() {

@@ -93,7 +93,8 @@ pub(crate) struct Thread {
 }
 
 impl Thread {
-    pub(crate) fn new(seat: Seat, seed: u64, is_duty: bool) -> Self {
+    /// `wake`: what a wake-up takes the waker, in nanoseconds.
+    pub(crate) fn new(seat: Seat, seed: u64, is_duty: bool, wake: u64) -> Self {
         Self {
             seat,
             is_duty,
@@ -103,7 +104,7 @@ impl Thread {
             next: Next::Up,
             claim: None,
             extra: 0.0,
-            heartbeat: Heartbeat::new(Duration::from_micros(100)),
+            heartbeat: Heartbeat::new(Duration::from_micros(100), wake),
             tickets: VecDeque::new(),
             tasks: VecDeque::new(),
             peers: Peers::default(),

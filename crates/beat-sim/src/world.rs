@@ -214,7 +214,7 @@ impl World {
         let seat = Seat::new();
         self.thread_at.insert(seat.id(), thread);
         let seed = next_random(&mut self.seed);
-        self.threads.push(Thread::new(seat, seed, is_duty));
+        self.threads.push(Thread::new(seat, seed, is_duty, self.costs.wake));
         self.version += 1;
         thread
     }
@@ -875,8 +875,7 @@ impl World {
             Beat::Spread => now = self.wake(Some(thread), now),
             Beat::Promote(_) | Beat::Nothing => {}
         }
-        let has_woken = matches!(beat, Beat::PromoteAndWake | Beat::Spread) && census.idle() > 0;
-        self.threads[thread].heartbeat.has_offered(start, now, has_woken);
+        self.threads[thread].heartbeat.has_offered(start, now);
         now
     }
 }
