@@ -26,8 +26,8 @@
 //! is at most a sixteenth of what each worker would have of the loop, so that a loop whose cost lies in
 //! a few of its elements is shared too. Nothing is allocated but what the consumer allocates for each half.
 //!
-//! A thread remembers what an element took the last times that it ran the same code: the blocks begin with the right
-//! length then, and a loop that is over before anybody could help is one block.
+//! A thread remembers what an element took in the last loops of the same type (two loops of one function may be of one
+//! type): the blocks begin with the right length then, and a loop that is over before anybody could help is one block.
 //!
 //! Sources: lazy binary splitting (Tzannes et al., PPoPP 2010), heartbeat scheduling (Acar et al., PLDI 2018), and
 //! rayon's plumbing.

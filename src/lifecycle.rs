@@ -17,7 +17,8 @@
 //! If the time is up at step 3 or 4, a thread of its own goes on with it, and does steps 4 and 5: those who are still in
 //! user code may be waiting for just that, and a task that a foreign thread is just spawning comes into a queue that
 //! nobody else will look at. Should the system refuse the thread, they are left to themselves, and
-//! the last one to come back does steps 4 and 5.
+//! the last one to come back does steps 4 and 5. If there is none left to come back, the caller does them itself, however
+//! long that takes.
 //!
 //! A runtime may be dropped by one of its own threads. That thread cannot wait for itself: for it the time is up
 //! at once.

@@ -6,9 +6,9 @@
 //!
 //! | | futures | closures | loops |
 //! |---|---|---|---|
-//! | `beat` | workers | the same workers | `par_iter`, on Beat |
+//! | `beat` | workers | the same workers | `beat_iter` |
 //! | `tokio-blocking` | tokio workers | tokio's blocking pool, one thread each | one element after the other |
-//! | `tokio-rayon` | tokio workers | rayon's pool | `par_iter`, on rayon |
+//! | `tokio-rayon` | tokio workers | rayon's pool | `par_iter` |
 //!
 //! On all of them, dropping the [`Computation`] cancels the closure. Beat unwinds it where its next
 //! loop splits; on the others the closure looks at a flag.

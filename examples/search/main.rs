@@ -17,7 +17,7 @@
 //! | `GET /metrics` | counters and histograms as Prometheus text |
 //!
 //! How a search passes through: [`http`] asks the [`engine`] to run one closure; the closure
-//! ([`search`]) walks the directories ([`walk`]) and scans files ([`scan`]) by `par_iter`s inside each other;
+//! ([`search`]) walks the directories ([`walk`]) and scans files ([`scan`]) by parallel loops inside each other;
 //! rows go back through a channel into the response body, and dropping that body cancels the closure.
 //! `--engine` runs the very same code on tokio's blocking pool or on rayon, for comparison.
 

@@ -1,10 +1,10 @@
 //! One search: what is asked for, what all workers share while they look for it, and the summary.
 //!
 //! [`walk`](super::walk) goes through the directories and [`scan`](super::scan) through a file's
-//! text, both by recursive `join`, so all workers share one search however lopsided the tree is.
+//! text, both by parallel loops, so all workers share one search however lopsided the tree is.
 //! What cannot be read is counted and named in the [`Summary`] and never ends a search.
 //!
-//! **Cancelling.** Every `join`, directory, chunk of a file and found line asks
+//! **Cancelling.** Every directory, chunk of a file and found line asks
 //! [`Search::is_over`]. Between two such questions lies at most one system call or the scan of
 //! one chunk.
 //!
@@ -143,7 +143,7 @@ impl Search {
         if self.cancel.is_cancelled() {
             return None;
         }
-        // Relaxed: the joins in `directory` order these loads after all that was counted.
+        // Relaxed: the loops in `directory` order these loads after all that was counted.
         Some(Summary {
             matches: self.claimed.load(Ordering::Relaxed).min(self.limit),
             limit_reached: self.full.load(Ordering::Relaxed),
@@ -162,7 +162,7 @@ impl Search {
 
     /// Asks leave to give one more row.
     pub(crate) fn claim_row(&self) -> bool {
-        // Relaxed: only the count matters, and it is read after all arms have been joined.
+        // Relaxed: only the count matters, and it is read after all loops have ended.
         let granted = self.claimed.fetch_add(1, Ordering::Relaxed) < self.limit;
         if !granted {
             self.full.store(true, Ordering::Relaxed);

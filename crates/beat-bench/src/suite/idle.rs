@@ -195,7 +195,7 @@ impl Region {
         a.wrapping_add(b)
     }
 
-    /// From a caller that is none of the pool's threads; that of a runtime of Beat's forks, as a guest.
+    /// Called from a thread outside the pool; on Beat that thread forks itself, as a guest.
     fn on(self, pool: &Pool) -> u64 {
         match pool {
             Pool::Sequential => self.sequential(),

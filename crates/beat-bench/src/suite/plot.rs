@@ -17,12 +17,14 @@ const TOP: i32 = 34;
 /// Where bars may begin, and end.
 const BARS: (i32, i32) = (330, WIDTH - 60);
 
-/// Draws the group into an SVG file. A group without figures of Beat's has none.
+/// Whether there is anything to draw: figures of Beat's that are above zero.
+pub(crate) fn shows(group: &Group) -> bool {
+    group.rows.iter().any(|row| !lines(row).is_empty())
+}
+
+/// Draws a group that [shows](shows) something into an SVG file.
 pub(crate) fn write(path: &Path, group: &Group) -> Result<(), Failure> {
     let lines: Vec<_> = group.rows.iter().flat_map(lines).collect();
-    if lines.is_empty() {
-        return Ok(());
-    }
     let height = TOP + lines.len() as i32 * LINE + 8;
     let root = SVGBackend::new(path, (WIDTH as u32, height as u32)).into_drawing_area();
     root.fill(&WHITE)?;

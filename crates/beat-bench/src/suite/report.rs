@@ -31,7 +31,7 @@ impl Section {
             return Ok(());
         }
         let plots = plots()?;
-        for group in &self.groups {
+        for group in self.groups.iter().filter(|group| plot::shows(group)) {
             plot::write(&plots.join(self.plot_name(group)), group)?;
         }
         write_section(self.suite, &self.text(options, true)?)
@@ -50,7 +50,7 @@ impl Section {
         }
         for group in &self.groups {
             writeln!(out, "\n### {}\n", group.title)?;
-            if with_plots {
+            if with_plots && plot::shows(group) {
                 writeln!(out, "![{}](benchmarks/{})\n", group.title, self.plot_name(group).display())?;
             }
             table(&mut out, &group.rows)?;
