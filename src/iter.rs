@@ -220,6 +220,8 @@ impl<T, C: Consumer<T>> ProducerCallback<T> for Drive<C> {
     type Output = C::Result;
 
     fn callback<P: Producer<Item = T>>(self, producer: P) -> C::Result {
+        // A loop of one block has no fork, and may be one of endless many.
+        user_code::count_fork();
         let place = user_code::place_of::<(P, C)>();
         let begun =
             local::with(|local| local.map(|local| local.loops.begin(place, self.len, || local.work())));
@@ -230,8 +232,6 @@ impl<T, C: Consumer<T>> ProducerCallback<T> for Drive<C> {
             // Relaxed: the joins order it.
             (result, !pace.is_cut_short.load(Relaxed))
         } else {
-            // No fork, but to be heard like one: it may be one of endless many.
-            user_code::count_fork();
             let folder = producer.fold_with(self.consumer.into_folder());
             let is_whole = !folder.full();
             (folder.complete(), is_whole)

@@ -224,16 +224,14 @@ fn an_aborted_closure_leaves_its_loop() {
 }
 
 #[test]
-fn an_aborted_closure_leaves_loops_that_are_too_short_to_be_cut() {
+fn an_aborted_closure_leaves_loops_of_one_block() {
     let runtime = Runtime::builder().worker_threads(1).build().unwrap();
     runtime.block_on(async {
         let (started, is_started) = mpsc::channel();
         let endless = beat::spawn_blocking_parallel(move || {
-            let numbers = [1_u64; 16];
             for round in 0_u64.. {
-                let sum: u64 = numbers.beat_iter().sum();
-                assert_eq!(sum, 16);
-                if round == 1_000 {
+                let sum: u64 = [round].beat_iter().sum();
+                if sum == 1_000 {
                     started.send(()).unwrap();
                 }
             }
