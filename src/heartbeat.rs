@@ -26,7 +26,7 @@
 //! *Coarse work.* A thread is heard at its forks only, and two halves of ten milliseconds have one fork between them,
 //! the first. So the first fork of an item of work looks at the clock too, and if items from the same place have
 //! been long so far ([`Lengths`]), the item is *eager*: each of its first forks is put on offer at once and
-//! somebody woken for it, one for each that is idle or looks for work. If they have not, nobody is woken before the item
+//! somebody woken for it, one for each that does not compute. If they have not, nobody is woken before the item
 //! turns out to be long. Of a place that is not known yet the best is hoped. An item's length is the work in it
 //! ([`WorkClock`]) and not its time: an eager item waits for whoever it has woken, so by its time it would be long, and eager
 //! again, for ever.
@@ -252,9 +252,10 @@ impl WorkClock {
     }
 }
 
-/// How many threads would take work, or could be woken for it.
+/// How many threads would take work, or could be woken for it: also those that serve, which are about to look for some
+/// before they sleep, or to search. (The thread itself is one of them while it does not compute: an offer too many.)
 fn helpers(census: Census) -> u32 {
-    census.idle + census.searching
+    census.idle + census.serving()
 }
 
 /// How long items of work have lasted, by the place they come from: a small table, in which a newcomer drives out
@@ -308,7 +309,7 @@ mod tests {
     const LONG: u64 = FIRST_WAKE + 2 * WAKE;
 
     fn census(idle: u32, searching: u32) -> Census {
-        Census { total: 2, idle, computing: 1, searching }
+        Census { total: 1 + idle + searching, idle, computing: 1, searching }
     }
 
     fn started() -> Heartbeat {

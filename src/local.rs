@@ -902,6 +902,11 @@ impl Local {
         self.place.set(place);
     }
 
+    /// Whether the item of work at hand, or the part on top of it, has not been looked at.
+    pub(crate) fn is_new(&self) -> bool {
+        self.item_is_new.get() || self.part_is_new.get()
+    }
+
     /// User code begins on this thread, which comes from `place`.
     pub(crate) fn begin_item(&self, place: usize) {
         self.place.set(place);

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::thread;
 
 use crate::carried::Carried;
-use crate::heartbeat::Beat;
+use crate::heartbeat::{Beat, FIRST};
 use crate::latent::Owner;
 use crate::local::{self, Local, Role};
 use crate::os::{self, Slice};
@@ -80,6 +80,12 @@ pub(crate) fn beat_publishing(latent: Owner<'_>) {
 
 fn beat_at(latent: Owner<'_>, publish: bool) {
     let local = latent.local();
+    if local.is_new() && latent.is_empty() {
+        // The first look is the first fork's that has something to put on offer: it may be the only one.
+        latent.set_countdown(FIRST);
+        task::unwind_if_cancelled();
+        return;
+    }
     let shared = &*local.shared;
     local.note_cpu();
     let now = os::now();

@@ -138,12 +138,14 @@ impl Runtime {
     }
 
     /// Shuts down, and waits at most `timeout` for polls and closures that do not end. Those go on in their
-    /// threads; what they leave is dropped when they come back.
+    /// threads; what they leave is dropped when they come back. Tasks that wait are dropped by the caller first, however long
+    /// their destructors take.
     pub fn shutdown_timeout(self, timeout: Duration) {
         lifecycle::shut_down(&self.handle.shared, Some(timeout));
     }
 
-    /// Shuts down without waiting for anything; allowed inside a task.
+    /// Shuts down without waiting for anything that runs; allowed inside a task. Tasks that wait are dropped by the caller,
+    /// however long their destructors take.
     pub fn shutdown_background(self) {
         self.shutdown_timeout(Duration::ZERO);
     }
