@@ -255,12 +255,16 @@ fn take(slot: &AtomicPtr<()>) -> Option<Runnable> {
 
 /// How often in a row the LIFO slot may go first. Source: tokio's `MAX_LIFO_POLLS_PER_TICK`.
 const LIFO_STREAK: u32 = 3;
+/// How many forks and loops of an item of work with nothing to put on offer are passed over for its first look.
+const MOST_PUT_OFF: u32 = 64;
 
 /// A thread's own state.
 pub(crate) struct Local {
     heartbeat: Cell<Heartbeat>,
     /// The heartbeat has not been told of the item of work at hand.
     item_is_new: Cell<bool>,
+    /// How often the first look at it was put off.
+    put_off: Cell<u32>,
     /// It has not been told that a part of the awaited half has begun on top of the item.
     part_is_new: Cell<bool>,
     /// Where that item comes from.
@@ -477,6 +481,7 @@ impl Local {
         let local = Box::new(Self {
             heartbeat: Cell::new(Heartbeat::new(shared.config.heartbeat)),
             item_is_new: Cell::new(true),
+            put_off: Cell::new(0),
             part_is_new: Cell::new(false),
             place: Cell::new(0),
             work: WorkClock::default(),
@@ -647,6 +652,7 @@ impl Local {
     pub(crate) fn leaping<R>(&self, f: impl FnOnce() -> R) -> R {
         if self.heartbeat.get().publishes() {
             self.part_is_new.set(true);
+            self.put_off.set(0);
             self.latent().set_countdown(FIRST);
         }
         let result = with_value(&self.leaps, self.leaps.get() + 1, f);
@@ -902,15 +908,23 @@ impl Local {
         self.place.set(place);
     }
 
-    /// Whether the item of work at hand, or the part on top of it, has not been looked at.
-    pub(crate) fn is_new(&self) -> bool {
-        self.item_is_new.get() || self.part_is_new.get()
+    /// Whether the first look at the item of work at hand, or at the part on top of it, is put off: not for ever, since who has
+    /// nothing to put on offer for long must be heard too.
+    pub(crate) fn puts_first_look_off(&self) -> bool {
+        let is_new = self.item_is_new.get() || self.part_is_new.get();
+        let times = self.put_off.get();
+        let puts_off = is_new && times < MOST_PUT_OFF;
+        if puts_off {
+            self.put_off.set(times + 1);
+        }
+        puts_off
     }
 
     /// User code begins on this thread, which comes from `place`.
     pub(crate) fn begin_item(&self, place: usize) {
         self.place.set(place);
         self.item_is_new.set(true);
+        self.put_off.set(0);
         self.latent().set_countdown(FIRST);
         self.advance_epoch();
     }

@@ -80,7 +80,7 @@ pub(crate) fn beat_publishing(latent: Owner<'_>) {
 
 fn beat_at(latent: Owner<'_>, publish: bool) {
     let local = latent.local();
-    if local.is_new() && latent.is_empty() {
+    if latent.is_empty() && local.puts_first_look_off() {
         // The first look is the first fork's that has something to put on offer: it may be the only one.
         latent.set_countdown(FIRST);
         task::unwind_if_cancelled();
