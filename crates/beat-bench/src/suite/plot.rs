@@ -22,7 +22,7 @@ pub(crate) fn shows(group: &Group) -> bool {
     group.rows.iter().any(|row| !lines(row).is_empty())
 }
 
-/// Draws a group that [shows](shows) something into an SVG file.
+/// Draws a group that [shows] something into an SVG file.
 pub(crate) fn write(path: &Path, group: &Group) -> Result<(), Failure> {
     let lines: Vec<_> = group.rows.iter().flat_map(lines).collect();
     let height = TOP + lines.len() as i32 * LINE + 8;
