@@ -246,14 +246,16 @@ fn an_aborted_closure_leaves_loops_of_one_block() {
 #[test]
 fn a_loop_of_one_block_leaves_the_first_look_to_the_fork_behind_it() {
     let runtime = Runtime::builder().worker_threads(2).build().unwrap();
-    runtime.block_on(async {
-        let met = beat::spawn_blocking_parallel(|| {
-            assert_eq!([7].beat_iter().sum::<u32>(), 7);
-            let barrier = std::sync::Barrier::new(2);
-            beat::join(|| barrier.wait(), || barrier.wait());
-        });
-        met.await.unwrap();
+    // Asleep, the other worker asks for nothing.
+    while runtime.metrics().idle_workers < 2 {
+        std::thread::yield_now();
+    }
+    let met = runtime.spawn_blocking_parallel(|| {
+        assert_eq!([7].beat_iter().sum::<u32>(), 7);
+        let barrier = std::sync::Barrier::new(2);
+        beat::join(|| barrier.wait(), || barrier.wait());
     });
+    runtime.block_on(met).unwrap();
 }
 
 /// Two elements that wait for each other are on two threads: a loop of two is split, without being told.
