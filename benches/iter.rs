@@ -3,7 +3,8 @@
 //! As in the other benches all run in this process, on the same inputs, with their results checked, in interleaved
 //! [rounds](common::rounds). rayon's least length is chosen for each loop by a trial before; Beat is told nothing.
 //! Each turn is a closure of its own that runs its loop once; short loops also run many times in a row, and after the pool has
-//! been idle for a while. Arguments choose loops by parts of their names: `cargo bench --features rayon --bench iter -- collect dearer`.
+//! been idle for a while. Arguments choose loops by parts of their names: `cargo bench --features rayon --bench iter --
+//! collect dearer`.
 
 mod common;
 

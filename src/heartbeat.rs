@@ -25,8 +25,9 @@
 //!
 //! *Coarse work.* A thread is heard at its forks only, and two halves of ten milliseconds have one fork between them,
 //! the first. So the first fork of an item of work looks at the clock too (the first that has something to put on offer: a
-//! loop of one block has not, nor has a job of a scope), and if items from the same place have been long so far ([`Lengths`]), the item is *eager*: each of its first forks is put on offer at once and
-//! somebody woken for it, one for each that does not compute. If they have not, nobody is woken before the item
+//! loop of one block has not, nor has a job of a scope), and if items from the same place have been long so far
+//! ([`Lengths`]), the item is *eager*: each of its first forks is put on offer at once and somebody woken for it, one for
+//! each that does not compute. If they have not, nobody is woken before the item
 //! turns out to be long. Of a place that is not known yet the best is hoped. An item's length is the work in it
 //! ([`WorkClock`]) and not its time: an eager item waits for whoever it has woken, so by its time it would be long, and eager
 //! again, for ever.

@@ -449,6 +449,7 @@ impl Shared {
 
     /// What a wake-up takes its waker, in nanoseconds.
     pub(crate) fn mean_wake(&self) -> u64 {
+        // Relaxed: an estimate.
         self.mean_wake.load(Relaxed)
     }
 

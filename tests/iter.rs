@@ -246,7 +246,7 @@ fn an_aborted_closure_leaves_loops_of_one_block() {
 #[test]
 fn a_loop_of_one_block_leaves_the_first_look_to_the_fork_behind_it() {
     let runtime = Runtime::builder().worker_threads(2).build().unwrap();
-    // Asleep, the other worker asks for nothing.
+    // One who is at work already may ask, and be heard, behind the loop.
     while runtime.metrics().idle_workers < 2 {
         std::thread::yield_now();
     }
