@@ -15,6 +15,9 @@
 //! a worker that is bound says where Beat has put it; there the set of CPUs counts, as far as it lies within the mask that
 //! the runtime was built in.
 //!
+//! *Where.* Whoever looks also decides whether the threads [gather](crate::gathering). The masks of gathered threads are the
+//! runtime's own, as those of bound workers are; while there is a quota to be looked after, the next look is sooner.
+//!
 //! A number of workers that the user has named stays as it is, unless told otherwise: who says four wants four, and may
 //! know that they wait for something else than CPU most of the time.
 
@@ -22,8 +25,9 @@ use std::path::Path;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 
+use crate::gathering::{self, Account, Advice, Gathering};
 use crate::local::{Role, Threads};
-use crate::os::{Affinity, CpuGroups, ThreadClock, Throttled};
+use crate::os::{self, Affinity, CpuGroups, ThreadClock, Throttled};
 use crate::scheduler::Config;
 use crate::sync::Mutex;
 use crate::topology::CpuSet;
@@ -39,13 +43,15 @@ pub(crate) struct Allotment {
     /// The control groups of this process; opened by the first who asks. A runtime's, and not the process's: in a child of
     /// `fork` a lock of the process's may be held for ever, and the files are still the parent's.
     groups: Mutex<Option<CpuGroups>>,
+    /// Locked by who looks, under `groups`.
+    gathering: Mutex<Gathering>,
 }
 
 impl Allotment {
     /// `follows`: whether anybody looks.
     pub(crate) fn new(follows: bool) -> Self {
         let next_look = AtomicU64::new(if follows { 0 } else { u64::MAX });
-        Self { next_look, groups: Mutex::new(None) }
+        Self { next_look, groups: Mutex::new(None), gathering: Mutex::default() }
     }
 
     pub(crate) fn is_due(&self, now: u64) -> bool {
@@ -68,12 +74,41 @@ impl Allotment {
         // Kept: an earlier look must not have the last word.
         let mut groups = self.groups.lock();
         let groups = groups.get_or_insert_with(open);
-        let cpus = if config.pins.is_empty() {
+        let quota = groups.quota();
+        let gathered = &config.gathered;
+        if config.pins.is_empty() && (quota.is_some() || gathered.is_gathered()) {
+            self.look_at_quota(now, quota.and_then(whole), groups, config, threads);
+        }
+        let cpus = if config.pins.is_empty() && !gathered.is_gathered() {
             allowed(config.workers as usize, threads)
         } else {
-            given(config.unpinned.as_ref(), groups.cpuset())
+            given(gathered.free().as_ref(), groups.cpuset())
         };
-        limit(processors(config.workers, groups.quota(), cpus))
+        limit(processors(config.workers, quota, cpus))
+    }
+
+    /// Whether the threads are to be gathered, or let go: see [`gathering`](crate::gathering).
+    fn look_at_quota(
+        &self,
+        now: u64,
+        cpus: Option<u32>,
+        groups: &mut CpuGroups,
+        config: &Config,
+        threads: &Threads,
+    ) {
+        let Some(throttled) = groups.throttled() else { return };
+        // Whoever looks meanwhile moves it on again. Relaxed: see there.
+        self.next_look.store(now.saturating_add(gathering::WINDOW), Relaxed);
+        let account = Account { used: os::process_cpu_time(), throttled: throttled.periods };
+        let mut gathering = self.gathering.lock();
+        match gathering.look(now, account, cpus) {
+            Advice::Stay => {}
+            Advice::Gather(cpus) => match place(cpus as usize, threads) {
+                Some((free, bound)) => config.gathered.gather(free, bound),
+                None => gathering.cannot_gather(),
+            },
+            Advice::LetGo => config.gathered.let_go(),
+        }
     }
 
     /// How the kernel has throttled the process's own control group so far.
@@ -93,6 +128,29 @@ fn processors(workers: u32, quota: Option<f64>, cpus: Option<usize>) -> u32 {
 pub(crate) fn rounded_up(quota: f64) -> u32 {
     // Saturating, as casts of floating-point numbers are.
     (quota.ceil() as u32).max(1)
+}
+
+/// A quota that is a whole number of CPUs.
+fn whole(quota: f64) -> Option<u32> {
+    // As exact as its file is.
+    (quota.fract() == 0.0 && quota >= 1.0).then_some(quota as u32)
+}
+
+/// The mask of workers, and so many of its CPUs on which threads have just been: there the kernel has found room for them.
+/// `None` if the mask has no others, and if too few are known.
+fn place(cpus: usize, threads: &Threads) -> Option<(Affinity, Affinity)> {
+    let threads = threads.all();
+    let worker = threads.iter().find(|thread| thread.role() == Role::Worker)?;
+    let free = worker.clock()?.affinity().filter(|mask| mask.cpus().len() > cpus)?;
+    let mut place = CpuSet::new();
+    let seen = threads.iter().filter_map(|thread| thread.last_cpu());
+    for cpu in os::current_cpu().into_iter().chain(seen).filter(|&cpu| free.contains(cpu)) {
+        if place.len() < cpus {
+            place.insert(cpu);
+        }
+    }
+    let bound = Affinity::of(place.iter()).ok().filter(|_| place.len() == cpus)?;
+    Some((free, bound))
 }
 
 /// The number of CPUs on which workers may run that are not bound by Beat; `None` if that is not known, and if there are

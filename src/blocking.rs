@@ -110,10 +110,7 @@ impl Pool {
 }
 
 fn thread_main(shared: &Arc<Shared>) {
-    if let Some(mask) = &shared.config.unpinned {
-        // A blocking thread inherits its parent's pin; kept, it would crowd that core, no worse.
-        let _ = mask.apply();
-    }
+    shared.config.gathered.leave();
     // Its units come with the closures.
     let _counted = Counted::own_thread(shared.rest.as_ref(), None);
     let context = context::Entered::own_thread(shared);

@@ -7,7 +7,10 @@
 //! *Looking.* The thread itself looks, while it works, every [`WINDOW`] at most; one that sleeps looks at nothing. A window
 //! in which it wanted to run for less than [`LEAST`] says nothing.
 //!
-//! *Letting go.* After [`PATIENCE`] crowded windows in a row ([`CROWDED`]) the worker may run on any core.
+//! *Letting go.* After [`PATIENCE`] crowded windows in a row the worker may run on any core. What is crowded depends on where
+//! it could go ([`Share`]). If there are cores without a worker, one beside a single neighbour is. If each core has
+//! its worker, an unbound one would share a core with another worker, and the kernel leaves them there: the neighbour would
+//! have a core and they one together. Bound, the worker has half of a core more, so it stays unless it has hardly any.
 //!
 //! *Binding again.* What an unbound worker waits says nothing about the core it left. So it is bound again on trial, after
 //! a time that doubles ([`FIRST_HOLD`] to [`LONGEST_HOLD`]) each time that the core is crowded in the first windows after
@@ -20,8 +23,6 @@ use crate::os::RunTimes;
 const WINDOW: u64 = 100_000_000;
 /// How long a thread must have run or waited in a window, in nanoseconds.
 const LEAST: u64 = 10_000_000;
-/// What part of that it has waited if the core is crowded: one in so many. A fair share beside one neighbour is a half.
-const CROWDED: u64 = 4;
 /// How many crowded windows in a row it takes.
 const PATIENCE: u32 = 2;
 /// How long it is let go, in nanoseconds.
@@ -29,6 +30,17 @@ const FIRST_HOLD: u64 = 1_000_000_000;
 const LONGEST_HOLD: u64 = 16_000_000_000;
 /// How many windows without crowding it takes until the core is trusted again.
 const CALM: u32 = 20;
+
+/// How many quarters of the time in which a worker wanted to run it has waited, if its core is crowded. A fair share beside
+/// one neighbour is two.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u64)]
+pub(crate) enum Share {
+    /// There are cores without a worker.
+    WithSpareCores = 1,
+    /// There are none.
+    OfFullMachine = 3,
+}
 
 /// What a look has decided.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,6 +56,7 @@ pub(crate) enum Binding {
 /// What one bound worker remembers; times are nanoseconds on the runtime's clock. See the [module](self).
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Crowding {
+    share: Share,
     next_look: u64,
     /// At the last look; `None` before the first, and after the thread was bound.
     before: Option<RunTimes>,
@@ -55,8 +68,8 @@ pub(crate) struct Crowding {
 }
 
 impl Crowding {
-    pub(crate) const fn new() -> Self {
-        Self { next_look: 0, before: None, crowded: 0, calm: CALM, until: None, hold: FIRST_HOLD }
+    pub(crate) const fn new(share: Share) -> Self {
+        Self { share, next_look: 0, before: None, crowded: 0, calm: CALM, until: None, hold: FIRST_HOLD }
     }
 
     pub(crate) fn is_due(&self, now: u64) -> bool {
@@ -85,7 +98,7 @@ impl Crowding {
                 hold: self.hold,
                 calm: 0,
                 before: Some(times),
-                ..Self::new()
+                ..Self::new(self.share)
             };
             return Binding::Bind;
         }
@@ -100,7 +113,7 @@ impl Crowding {
             return Binding::Stay;
         }
         self.before = Some(times);
-        if waited.saturating_mul(CROWDED) < ran.saturating_add(waited) {
+        if waited.saturating_mul(4) < ran.saturating_add(waited).saturating_mul(self.share as u64) {
             self.crowded = 0;
             self.calm = (self.calm + 1).min(CALM);
             return Binding::Stay;
@@ -129,7 +142,11 @@ mod tests {
 
     impl Busy {
         fn new() -> Self {
-            let mut busy = Self { now: 0, times: RunTimes::default(), crowding: Crowding::new() };
+            Self::on(Share::WithSpareCores)
+        }
+
+        fn on(share: Share) -> Self {
+            let mut busy = Self { now: 0, times: RunTimes::default(), crowding: Crowding::new(share) };
             assert_eq!(busy.window(0), Binding::Stay);
             busy
         }
@@ -166,6 +183,16 @@ mod tests {
     }
 
     #[test]
+    fn where_each_core_has_its_worker_half_of_one_is_enough() {
+        let mut busy = Busy::on(Share::OfFullMachine);
+        for _ in 0..10 {
+            assert_eq!(busy.window(74), Binding::Stay);
+        }
+        assert_eq!(busy.window(75), Binding::Stay);
+        assert_eq!(busy.window(75), Binding::LetGo);
+    }
+
+    #[test]
     fn one_crowded_window_among_others_is_nothing() {
         let mut busy = Busy::new();
         for _ in 0..10 {
@@ -197,7 +224,7 @@ mod tests {
 
     #[test]
     fn a_worker_that_hardly_works_says_nothing_until_it_adds_up() {
-        let mut crowding = Crowding::new();
+        let mut crowding = Crowding::new(Share::OfFullMachine);
         let mut times = RunTimes::default();
         let mut let_go = 0;
         for window in 0..20 {

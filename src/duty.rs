@@ -31,11 +31,25 @@
 //! `Starting`, `take_up` comes later under the same lock, and Serve 2 after it. If the thread it has left the token
 //! with has resigned meanwhile, Resign 1 came later under the lock, and Resign 2 sees the work.
 
+//! # Who waits for a core
+//!
+//! A thread that wakes preempts a closure only if it has not had more than its share just before: the kernel counts (EEVDF's
+//! lag). Then, and when a thread of higher priority had it preempted, it waits in the core's queue, and nothing but a tick,
+//! some milliseconds away, makes the kernel choose again. So closures yield at their beats, but only while the duty
+//! thread may be waiting so: from when it is sent for or wakes until it rests, and for [`RECENTLY`] after that, since what
+//! it had before counts when it is woken again. A yield costs a closure up to a slice of its share, which a
+//! neighbour gets: one at each beat leaves it a thirtieth of a core that it has to share.
+
 use crate::driver::{DriverSlot, Token};
 use crate::processors::Seat;
-use crate::sync::atomic::AtomicBool;
+use crate::sync::atomic::AtomicU64;
 use crate::sync::atomic::Ordering::Relaxed;
 use crate::sync::{Arc, Mutex};
+
+/// For how long after it has gone to rest the duty thread may not preempt when it wakes, in nanoseconds.
+const RECENTLY: u64 = 200_000;
+/// The duty thread does not rest.
+const AWAKE: u64 = u64::MAX;
 
 #[derive(Debug, Default)]
 enum Holder {
@@ -61,7 +75,8 @@ pub(crate) enum Send {
 #[derive(Debug, Default)]
 pub(crate) struct Duty {
     holder: Mutex<Holder>,
-    active: AtomicBool,
+    /// When the holder went to rest, in nanoseconds, or [`AWAKE`]. Relaxed: a hint.
+    rests_since: AtomicU64,
 }
 
 impl Duty {
@@ -70,7 +85,10 @@ impl Duty {
         let mut holder = self.holder.lock();
         match &*holder {
             Holder::Starting => Send::Nothing,
-            Holder::Thread(seat) => Send::Unpark(Arc::clone(seat)),
+            Holder::Thread(seat) => {
+                self.rests_since.store(AWAKE, Relaxed);
+                Send::Unpark(Arc::clone(seat))
+            }
             Holder::Nobody => {
                 *holder = Holder::Starting;
                 Send::Start
@@ -92,13 +110,12 @@ impl Duty {
     pub(crate) fn sleep(&self, seat: &Arc<Seat>, driver: &DriverSlot, in_driver: impl FnOnce(&Token<'_>)) {
         match driver.try_enter() {
             Some(token) => in_driver(&token),
-            None => self.sleep_outside(seat),
+            None => Self::sleep_outside(seat),
         }
     }
 
     /// Serve 3 while somebody else is known to see to the driver.
-    pub(crate) fn sleep_outside(&self, seat: &Arc<Seat>) {
-        self.set_active(seat, false);
+    pub(crate) fn sleep_outside(seat: &Seat) {
         seat.parker.park();
     }
 
@@ -108,7 +125,7 @@ impl Duty {
         let had = matches!(&*holder, Holder::Thread(s) if Arc::ptr_eq(s, seat));
         if had {
             *holder = Holder::Nobody;
-            self.active.store(false, Relaxed);
+            self.rests_since.store(0, Relaxed);
         }
         had
     }
@@ -123,18 +140,26 @@ impl Duty {
         had
     }
 
-    /// Whether the duty thread may be waiting for a core: closures yield at their beats.
-    pub(crate) fn is_active(&self) -> bool {
-        // Relaxed: a hint.
-        self.active.load(Relaxed)
+    /// Whether the duty thread may be waiting for a core at `now`: see [*Who waits for a core*](self#who-waits-for-a-core).
+    pub(crate) fn may_wait_for_core(&self, now: u64) -> bool {
+        let since = self.rests_since.load(Relaxed);
+        since == AWAKE || now.saturating_sub(since) < RECENTLY
     }
 
-    /// Says whether the duty thread, if that is still the caller, may be waiting for a core.
-    pub(crate) fn set_active(&self, seat: &Arc<Seat>, active: bool) {
+    /// The duty thread, if that is still the caller, has woken.
+    pub(crate) fn begin_serving(&self, seat: &Arc<Seat>) {
+        self.set_rest(seat, AWAKE);
+    }
+
+    /// It goes to rest at `now`.
+    pub(crate) fn begin_rest(&self, seat: &Arc<Seat>, now: u64) {
+        self.set_rest(seat, now);
+    }
+
+    fn set_rest(&self, seat: &Arc<Seat>, since: u64) {
         let holder = self.holder.lock();
         if matches!(&*holder, Holder::Thread(s) if Arc::ptr_eq(s, seat)) {
-            // Relaxed: a hint.
-            self.active.store(active, Relaxed);
+            self.rests_since.store(since, Relaxed);
         }
     }
 
@@ -144,5 +169,30 @@ impl Duty {
             Holder::Thread(seat) => Some(Arc::clone(seat)),
             Holder::Nobody | Holder::Starting => None,
         }
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn closures_yield_while_the_duty_thread_may_wait_and_no_longer() {
+        let (duty, [seat, other]) = (Duty::default(), [(); 2].map(|()| Arc::new(Seat::counted(None))));
+        let at = |now| duty.may_wait_for_core(now);
+        assert!(!at(RECENTLY));
+        assert!(matches!(duty.wake(), Send::Start));
+        duty.take_up(&seat);
+        duty.begin_serving(&seat);
+        assert!(at(1) && at(u64::MAX - 1));
+        duty.begin_rest(&seat, 1_000);
+        assert!(at(1_000) && at(RECENTLY + 999) && !at(RECENTLY + 1_000));
+        // Sent for, it waits until it runs.
+        assert!(matches!(duty.wake(), Send::Unpark(_)));
+        assert!(at(RECENTLY * 9));
+        duty.begin_rest(&other, 1_000);
+        assert!(at(RECENTLY * 9), "not the duty thread");
+        assert!(duty.resign(&seat));
+        assert!(!at(RECENTLY * 9));
     }
 }

@@ -46,7 +46,8 @@ use crate::processors::Census;
 pub const FIRST: i32 = DUE;
 /// A countdown that is over.
 const DUE: i32 = -1;
-/// The countdown after the first look.
+/// The countdown after the first look, at most: less if forks were rare in the item before. Sixteen coarse leaves in which
+/// nobody is heard are a long time for a duty thread that waits for the core.
 const SECOND: u64 = 16;
 /// What somebody who wants to be heard stores: below what a countdown reaches by itself.
 pub const ASKED: i32 = -1_000;
@@ -149,11 +150,11 @@ impl Heartbeat {
         let next = match self.start {
             None => {
                 self.start = Some(now);
-                SECOND
+                self.countdown.min(SECOND)
             }
             Some(_) if asked => self.countdown,
             // The forks on the way down to the first leaf say nothing about how long the leaves are.
-            Some(_) if self.published > 0 => SECOND,
+            Some(_) if self.published > 0 => self.countdown.min(SECOND),
             Some(_) => {
                 let elapsed = now.saturating_sub(self.last_look).max(1);
                 (self.countdown.saturating_mul(wanted) / elapsed).clamp(1, self.countdown * GROWTH)
@@ -461,6 +462,21 @@ mod tests {
         }
         now += 100_000;
         assert_eq!(beat.decide(now, census(0, 1), false, false), Beat::Promote(1));
+    }
+
+    #[test]
+    fn an_item_after_one_of_dear_forks_is_looked_at_from_the_first() {
+        let mut beat = started();
+        for look in 1..5 {
+            beat.look(1_000_000 + look * 50_000, false);
+        }
+        beat.begin_item(0, 0, census(0, 0), false);
+        assert_eq!(beat.look(2_000_000, false), 1);
+        // Cheap ones are soon left alone.
+        let looks = [2_000_010, 2_000_030, 2_000_090].map(|now| beat.look(now, false));
+        assert_eq!(looks, [4, 16, 64]);
+        beat.begin_item(0, 0, census(0, 0), false);
+        assert_eq!(beat.look(3_000_000, false) as u64, SECOND);
     }
 
     #[test]

@@ -68,6 +68,8 @@ mod distances;
 mod driver;
 mod duty;
 #[cfg(not(loom))]
+mod gathering;
+#[cfg(not(loom))]
 mod heartbeat;
 #[cfg(all(feature = "hyper", not(loom)))]
 pub mod hyper;
@@ -102,6 +104,8 @@ pub mod pressure;
 mod processors;
 mod rest;
 mod roll;
+#[cfg(not(loom))]
+mod room;
 #[cfg(not(loom))]
 mod runtime;
 #[cfg(not(loom))]

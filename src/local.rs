@@ -28,7 +28,8 @@ use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64};
 
 use crossbeam_deque::{Steal, Stealer, Worker as Deque};
 
-use crate::crowding::{Binding, Crowding};
+use crate::crowding::{Binding, Crowding, Share};
+use crate::gathering::Follower;
 use crate::heartbeat::{FIRST, Heartbeat, Lengths, WorkClock};
 use crate::latent::{LatentJobs, Owner};
 use crate::metrics::Counters;
@@ -92,11 +93,16 @@ impl Remote {
         self.latent.ask();
     }
 
+    /// The CPU that the owner was on when it last looked.
+    pub(crate) fn last_cpu(&self) -> Option<usize> {
+        // Relaxed: a hint.
+        (self.cpu.load(Relaxed) as usize).checked_sub(1)
+    }
+
     /// Whether the owner was on this CPU when it last looked. If the caller is there now, the owner is likely to wait for the
     /// core; it may also sleep, or have moved since.
     pub(crate) fn was_on(&self, cpu: Option<usize>) -> bool {
-        // Relaxed: a hint.
-        cpu.is_some_and(|cpu| self.cpu.load(Relaxed) as usize == cpu + 1)
+        cpu.is_some() && self.last_cpu() == cpu
     }
 
     pub(crate) fn role(&self) -> Role {
@@ -121,7 +127,7 @@ impl Remote {
     /// The owner is in for a long stretch: whoever serves now must be able to preempt it.
     pub(crate) fn lengthen_slice(&self) {
         if let Some(clock) = self.clock() {
-            clock.set_slice(Slice::Default);
+            clock.set_slice(Slice::Long);
             // Relaxed: see `Local::set_slice`.
             self.slice_was_changed.store(true, Relaxed);
         }
@@ -304,6 +310,7 @@ pub(crate) struct Local {
     batch: Cell<(u64, u32, u32)>,
     pub(crate) budgets: Budgets,
     crowding: RefCell<Crowding>,
+    follower: RefCell<Follower>,
     schedstat: OnceCell<Option<Schedstat>>,
 }
 
@@ -476,6 +483,9 @@ impl Local {
             cpu: AtomicU32::new(0),
             counters: Counters::default(),
         });
+        let config = &shared.config;
+        let has_spare_cores = config.free.as_ref().is_some_and(|f| f.cpus().len() > config.workers as usize);
+        let share = if has_spare_cores { Share::WithSpareCores } else { Share::OfFullMachine };
         // The slot is empty: this is the first write.
         let _ = remote.clock.set(ThreadClock::current());
         let local = Box::new(Self {
@@ -506,7 +516,8 @@ impl Local {
             tick: Cell::new(0),
             batch: Cell::new((0, 0, 0)),
             budgets: Budgets::default(),
-            crowding: RefCell::new(Crowding::new()),
+            crowding: RefCell::new(Crowding::new(share)),
+            follower: RefCell::default(),
             schedstat: OnceCell::new(),
             remote,
             shared,
@@ -814,11 +825,19 @@ impl Local {
     /// work anyway.
     pub(crate) fn look_around(&self, now: u64) {
         self.shared.follow_limits(now);
+        self.follow_gathering();
         if !self.shared.config.pins.is_empty()
             && let Some(p) = self.remote.pinned()
             && self.crowding.borrow().is_due(now)
         {
             self.look_at_core(now, p);
+        }
+    }
+
+    /// Runs where the runtime's threads are to run; a thread that is the user's runs where it may.
+    pub(crate) fn follow_gathering(&self) {
+        if matches!(self.remote.role(), Role::Worker | Role::Duty) {
+            self.follower.borrow_mut().follow(&self.shared.config.gathered);
         }
     }
 

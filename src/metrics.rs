@@ -68,6 +68,9 @@ macro_rules! counters {
             /// than these could use ([`Builder::follow_cpu_limits`](crate::Builder::follow_cpu_limits)). One that is to be
             /// withheld counts until its thread has ended what it runs.
             pub active_workers: usize,
+            /// Whether the threads are kept to as few CPUs as the process's CPU quota pays for, since the kernel has stopped
+            /// it ([`Builder::follow_cpu_limits`](crate::Builder::follow_cpu_limits)).
+            pub gathered: bool,
             /// Active processors nobody runs on now.
             pub idle_workers: usize,
             /// Threads of pinned workers that may run on any CPU for now, since a neighbour has kept them waiting for their

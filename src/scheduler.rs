@@ -40,6 +40,7 @@ use crate::blocking::Pool;
 use crate::distances::Distances;
 use crate::driver::{Cover, DriverSlot};
 use crate::duty::{self, Duty};
+use crate::gathering::Gathered;
 use crate::injectors::{FirstAt, Injectors};
 use crate::jobs::Offers;
 use crate::lifecycle::Lifecycle;
@@ -50,6 +51,7 @@ use crate::os::{self, Affinity};
 use crate::pressure::PressureConfig;
 use crate::processors::{Census, ProcessorId, Processors, Seat, Wake, fence};
 use crate::rest::Rest;
+use crate::room::Room;
 use crate::runtime::{Hook, PoolSettings};
 use crate::scope::OpenScope;
 use crate::task::Runnable;
@@ -63,6 +65,8 @@ const WORTH_A_CORE: u64 = 40_000;
 /// so long what is queued last may wait beside idle cores.
 const WAKES: u64 = 8;
 const WORTH_ANY_WAKE: u64 = 200_000;
+/// How much queued work is worth a wake-up that takes a CPU from somebody else, in nanoseconds.
+const WORTH_DISPLACING: u64 = 1_000_000;
 /// What a wake-up takes its waker before any was measured, and what it is taken to take at most, in nanoseconds: the time of
 /// one that takes longer was somebody else's, of the woken thread say, to which the waker lost its core.
 const FIRST_MEAN_WAKE: u64 = 10_000;
@@ -114,8 +118,8 @@ pub(crate) struct Config {
     pub(crate) free: Option<Affinity>,
     /// Who is near whom, as far as workers have places.
     pub(crate) distances: Distances,
-    /// The mask of threads that are not pinned.
-    pub(crate) unpinned: Option<Affinity>,
+    /// Where threads run that are not pinned.
+    pub(crate) gathered: Arc<Gathered>,
     pub(crate) hooks: Hooks,
     pub(crate) pressure: PressureConfig,
     pub(crate) pool: PoolSettings,
@@ -210,10 +214,17 @@ pub fn is_worth_waking(tasks: usize, stretch: u64, wake: u64) -> bool {
     tasks as u64 * stretch >= (wake * WAKES).clamp(WORTH_A_CORE, WORTH_ANY_WAKE)
 }
 
+/// The same for one whose CPU somebody else uses.
+fn is_worth_displacing(tasks: usize, stretch: u64) -> bool {
+    tasks as u64 * stretch >= WORTH_DISPLACING
+}
+
 /// One runtime, as its threads and handles see it.
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) config: Config,
+    /// Whether there are CPUs for those who are woken for tasks.
+    room: Room,
     pub(crate) processors: Processors,
     pub(crate) threads: Threads,
     pub(crate) injector: Injectors<Runnable>,
@@ -256,6 +267,7 @@ impl Shared {
         let homes = config.distances.homes();
         Arc::new_cyclic(|me| Self {
             processors: Processors::new(config.workers),
+            room: Room::default(),
             addressed: Addressed::new(config.workers),
             allotment: Allotment::new(config.follows_limits),
             admission: Admission::new(config.pressure.clone(), config.workers as usize),
@@ -380,7 +392,7 @@ impl Shared {
             self.watchdog.ensure(self);
             return;
         }
-        if census.idle > 0 && self.is_worth_waking(self.injector.len()) {
+        if self.is_worth_waking(self.injector.len(), || census) {
             self.wake_at(home);
         }
         self.watchdog.ensure(self);
@@ -432,10 +444,16 @@ impl Shared {
         self.blocking.submit(self, closure);
     }
 
-    /// Whether `tasks` queued tasks are worth a wake-up.
-    pub(crate) fn is_worth_waking(&self, tasks: usize) -> bool {
-        // Relaxed: estimates.
-        is_worth_waking(tasks, self.mean_stretch.load(Relaxed), self.mean_wake())
+    /// Whether an idle processor's thread should be woken for `tasks` queued tasks.
+    fn is_worth_waking(&self, tasks: usize, census: impl FnOnce() -> Census) -> bool {
+        // Relaxed: an estimate.
+        let stretch = self.mean_stretch.load(Relaxed);
+        if !is_worth_waking(tasks, stretch, self.mean_wake()) {
+            return false;
+        }
+        let census = census();
+        let has_room = || self.room.has_one_more(os::now(), census.total - census.idle);
+        census.searching == 0 && census.idle > 0 && (is_worth_displacing(tasks, stretch) || has_room())
     }
 
     /// Takes a new measurement into the running mean: so many polls took so long, and in all the tasks came to wait, or
@@ -480,8 +498,8 @@ impl Shared {
 
     /// Sends somebody for a part of a thread's own tasks, if they are worth a wake-up.
     pub(crate) fn share_backlog(&self, local: &Local) {
-        if self.is_worth_waking(local.tasks_len()) {
-            self.wake_if_unattended();
+        if self.is_worth_waking(local.tasks_len(), || self.processors.census()) {
+            self.wake();
         }
     }
 
@@ -766,6 +784,7 @@ impl Shared {
         let mut metrics = Metrics {
             workers: self.config.workers as usize,
             active_workers: census.total as usize,
+            gathered: self.config.gathered.is_gathered(),
             idle_workers: census.idle as usize,
             throttled_periods: throttled.periods,
             throttled_time: throttled.time,

@@ -50,7 +50,7 @@ impl Drop for Computing {
 fn begin_computing(local: &Local) {
     let shared = &*local.shared;
     if shared.processors.begin_computing(local.seat()) {
-        local.set_slice(Slice::Default);
+        local.set_slice(Slice::Long);
         local.flush_tasks();
         shared.cover();
     }
@@ -101,7 +101,7 @@ fn beat_at(latent: Owner<'_>, publish: bool) {
             heartbeat.calm();
             Beat::Nothing
         };
-        let may_yield = shared.duty.is_active() && heartbeat.yield_is_due(now);
+        let may_yield = shared.duty.may_wait_for_core(now) && heartbeat.yield_is_due(now);
         (beat, heartbeat.is_long(now), may_yield)
     });
     if local.remote.role() != Role::Resident {

@@ -27,6 +27,7 @@ use std::sync::Arc;
 use std::thread::{self, Thread};
 use std::time::Duration;
 
+use crate::gathering::Follower;
 use crate::lifecycle;
 use crate::local::{Remote, Role};
 use crate::os::{self, Slice};
@@ -96,10 +97,8 @@ impl Watchdog {
 }
 
 fn thread_main(shared: &Arc<Shared>) {
-    if let Some(mask) = &shared.config.unpinned {
-        // Pinned to a busy core it would come late; nothing else hangs on it.
-        let _ = mask.apply();
-    }
+    // Pinned to a busy core it would come late; nothing else hangs on it.
+    shared.config.gathered.leave();
     if shared.config.slices {
         os::set_slice(Slice::Short);
     }
@@ -119,6 +118,7 @@ struct Seen {
 #[derive(Debug, Default)]
 struct Ticker {
     seen: HashMap<*const Remote, Seen>,
+    follower: Follower,
     tick: u64,
     quiet: u32,
 }
@@ -136,6 +136,7 @@ impl Ticker {
             }
             shared.retired.watchdog_ticks.add_shared(1);
             shared.follow_limits(os::now());
+            self.follower.follow(&shared.config.gathered);
             let busy = self.look(shared);
             // As a rule somebody is on the way already. If a thread was refused, nobody is.
             shared.cover();

@@ -24,6 +24,7 @@ use std::sync::Arc;
 use std::thread;
 
 use crate::driver::Token;
+use crate::duty::Duty;
 use crate::injectors::FirstAt;
 use crate::lifecycle;
 use crate::local::{Local, Owned, Remote, Role, Turn};
@@ -133,6 +134,8 @@ pub(crate) fn start(shared: &Shared, processor: Option<ProcessorId>) -> io::Resu
 pub(crate) fn thread_main(shared: &Arc<Shared>, processor: Option<ProcessorId>, unit: Unit) {
     let _counted = Counted::own_thread(shared.rest.as_ref(), Some(unit));
     let role = if processor.is_some() { Role::Worker } else { Role::Duty };
+    // Started by a worker, whose mask it inherits; kept, it would wait for that one core.
+    shared.config.gathered.leave();
     let local = Local::new(Arc::clone(shared), role);
     // SAFETY: `local` is boxed, belongs to this thread and is dropped after the guard.
     let installed = unsafe { Owned::new(&raw const *local) };
@@ -145,10 +148,6 @@ pub(crate) fn thread_main(shared: &Arc<Shared>, processor: Option<ProcessorId>, 
             worker.run(worker.run_start_hook(Searching(())));
         }
         None => {
-            if let Some(mask) = &shared.config.unpinned {
-                // Started by a worker, whose pin it inherits; kept, it would wait for that one core.
-                let _ = mask.apply();
-            }
             shared.duty.take_up(local.seat());
             run_hook(shared.config.hooks.on_thread_start.as_ref());
             worker.run(None);
@@ -196,6 +195,7 @@ impl<'a> Worker<'a> {
     fn run(&self, mut searching: Option<Searching>) {
         self.local.start_batch(os::now());
         while !self.shared.is_closed() {
+            self.local.follow_gathering();
             if self.local.remote.role() == Role::Duty {
                 self.do_duty();
             } else if self.local.take_up_processor() && self.run_next(&mut searching) {
@@ -596,7 +596,7 @@ impl<'a> Worker<'a> {
     fn do_duty(&self) {
         let (local, shared) = (self.local, self.shared);
         local.set_slice(Slice::Short);
-        shared.duty.set_active(local.seat(), true);
+        shared.duty.begin_serving(local.seat());
         while let Some(task) = self.next_on_duty() {
             self.run_work(Work::Task(task));
             if shared.is_closed() || local.remote.role() != Role::Duty {
@@ -604,8 +604,10 @@ impl<'a> Worker<'a> {
             }
         }
         run_hook(shared.config.hooks.on_thread_park.as_ref());
-        if self.hand_driver_back() {
-            shared.duty.sleep_outside(local.seat());
+        let hands_back = self.hand_driver_back();
+        shared.duty.begin_rest(local.seat(), os::now());
+        if hands_back {
+            Duty::sleep_outside(local.seat());
         } else {
             shared.duty.sleep(local.seat(), &shared.driver, |token| self.park_with(token));
             self.left_driver();

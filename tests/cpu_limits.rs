@@ -38,7 +38,7 @@ fn group(controller: Controller) -> Option<CpuGroup> {
 /// Asks a busy runtime until it has so many active workers.
 fn follows(busy: &mut Role, workers: usize) {
     let start = Instant::now();
-    assert_eq!(busy.ask(&format!("until {workers}")), format!("{workers} active"));
+    assert_eq!(busy.ask(&format!("follow {workers}")), format!("{workers} active"));
     assert!(start.elapsed() < PROMISED, "{workers} workers after {:?}", start.elapsed());
 }
 
@@ -86,6 +86,32 @@ fn active_workers_follow_the_quota_and_nothing_is_lost() {
         inner.set_quota(1.0).unwrap();
         assert_eq!(busy.ask("begin"), "begun");
         follows(&mut busy, 1);
+        assert_eq!(busy.ask("end"), "all have run");
+    });
+}
+
+#[test]
+fn a_process_that_is_stopped_for_its_quota_is_gathered_until_that_changes() {
+    const TEST: &str = "a_process_that_is_stopped_for_its_quota_is_gathered_until_that_changes";
+    if role::role().is_some() {
+        return be_told(&Runtime::builder().build().unwrap());
+    }
+    let Some(group) = group(Controller::Quota) else { return };
+    within(PATIENCE, || {
+        group.set_quota(2.0).unwrap();
+        let mut busy = Role::start("busy", TEST, &group.enter());
+        let all = busy.ask("cpus");
+        assert_eq!(busy.ask("begin"), "begun");
+        for quota in [2.0, f64::INFINITY] {
+            group.set_quota(1.0).unwrap();
+            assert_eq!(busy.ask("until gathered on 1"), "gathered on 1");
+            // No thread that one of these starts is.
+            assert_eq!(busy.ask("blocking cpus"), all);
+            // Another quota ends it, and none.
+            group.set_quota(quota).unwrap();
+            assert_eq!(busy.ask(&format!("until free on {all}")), format!("free on {all}"));
+            follows(&mut busy, 2);
+        }
         assert_eq!(busy.ask("end"), "all have run");
     });
 }
@@ -202,8 +228,18 @@ fn be_told(runtime: &Runtime) {
                 on.sort();
                 say(format_args!("on {}", on.join(", ")));
             }
-            until => {
-                let workers: usize = until.strip_prefix("until ").unwrap().parse().unwrap();
+            "cpus" => say(own_cpus()),
+            "blocking cpus" => say(runtime.spawn_blocking(own_cpus).join().unwrap()),
+            order if order.starts_with("until ") => {
+                let goal = order.strip_prefix("until ").unwrap();
+                // Only a thread with work to do looks where it is to run.
+                while goal != place(runtime) {
+                    thread::sleep(Duration::from_millis(5));
+                }
+                say(goal);
+            }
+            follows => {
+                let workers: usize = follows.strip_prefix("follow ").unwrap().parse().unwrap();
                 while runtime.metrics().active_workers != workers {
                     thread::sleep(Duration::from_millis(5));
                 }
@@ -211,6 +247,18 @@ fn be_told(runtime: &Runtime) {
             }
         }
     }
+}
+
+/// Whether the threads are gathered, and on how many CPUs one of them may run.
+fn place(runtime: &Runtime) -> String {
+    let cpus = runtime.spawn_blocking_parallel(own_cpus).join().unwrap();
+    let gathered = if runtime.metrics().gathered { "gathered" } else { "free" };
+    format!("{gathered} on {cpus}")
+}
+
+/// On how many CPUs this thread may run.
+fn own_cpus() -> u32 {
+    rustix::thread::sched_getaffinity(None).unwrap().count()
 }
 
 /// More closures that fork, and more tasks, than the workers can do, from outside and from inside.

@@ -63,12 +63,16 @@ impl CpuGroup {
         Ok(group)
     }
 
-    /// So many CPUs' time.
+    /// So many CPUs' time; as much as there is, if that is infinite.
     pub(super) fn set_quota(&self, cpus: f64) -> io::Result<()> {
-        let quota = (cpus * PERIOD as f64) as u64;
+        let quota = match (cpus.is_finite(), self.is_v1) {
+            (true, _) => ((cpus * PERIOD as f64) as u64).to_string(),
+            (false, true) => "-1".into(),
+            (false, false) => "max".into(),
+        };
         if self.is_v1 {
             self.write("cpu.cfs_period_us", &PERIOD.to_string())?;
-            self.write("cpu.cfs_quota_us", &quota.to_string())
+            self.write("cpu.cfs_quota_us", &quota)
         } else {
             self.write("cpu.max", &format!("{quota} {PERIOD}"))
         }

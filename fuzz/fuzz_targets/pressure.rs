@@ -17,6 +17,7 @@ fuzz_target!(|text: &str| {
     for quota in [parse::cpu_max(text), parse::cfs_quota(text, "100000"), parse::cfs_quota("100000", text)] {
         assert!(quota.flatten().is_none_or(|quota| quota > 0.0 && quota.is_finite()));
     }
+    let _ = parse::busy_ticks(text, |cpu| cpu % 2 == 0);
     let membership = parse::membership(text);
     let mounts = parse::mounts(text);
     // A group and a mount from the same text, and the text itself as both.

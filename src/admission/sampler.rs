@@ -31,10 +31,8 @@ pub(super) fn start(shared: &Shared, admission: &Arc<Admission>) -> std::io::Res
 }
 
 fn run(shared: &Arc<Shared>, admission: &Admission, alarm: &Alarm) {
-    if let Some(mask) = &shared.config.unpinned {
-        // Pinned to a busy core it would come late; nothing else hangs on it.
-        let _ = mask.apply();
-    }
+    // Pinned to a busy core it would come late; nothing else hangs on it.
+    shared.config.gathered.leave();
     // It must come in time beside closures that fill the cores: allocations do not wait for it.
     os::set_slice(Slice::Short);
     os::sleep_on_time();

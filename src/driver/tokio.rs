@@ -68,16 +68,14 @@ impl TokioDriver {
         let most = config.max_blocking_threads.saturating_add(usize::from(settings.start_paused));
         let mut builder = Builder::new_current_thread();
         let (name, hooks) = (config.thread_name.clone(), config.hooks.clone());
-        let (unpinned, on_thread_stop) = (config.unpinned.clone(), hooks.on_thread_stop.clone());
+        let (gathered, on_thread_stop) = (Arc::clone(&config.gathered), hooks.on_thread_stop.clone());
         builder
             .enable_all()
             .max_blocking_threads(most)
             .thread_name_fn(move || name.of("tokio-blocking"))
             .on_thread_start(move || {
-                if let Some(mask) = &unpinned {
-                    // As for the blocking pool.
-                    let _ = mask.apply();
-                }
+                // As for the blocking pool.
+                gathered.leave();
                 run_hook(hooks.on_thread_start.as_ref());
             })
             .on_thread_stop(move || run_hook(on_thread_stop.as_ref()));

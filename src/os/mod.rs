@@ -16,14 +16,16 @@ pub(crate) mod watched;
 pub(crate) use cpu_groups::CpuGroups;
 #[cfg(target_os = "linux")]
 pub(crate) use linux::{
-    Affinity, Schedstat, Slice, ThreadClock, current_cpu, forks, probe, set_slice, sleep_on_time,
+    Affinity, BusyTime, Schedstat, Slice, ThreadClock, current_cpu, forks, probe, process_cpu_time,
+    set_slice, sleep_on_time,
 };
 
 #[cfg(not(target_os = "linux"))]
 mod other;
 #[cfg(not(target_os = "linux"))]
 pub(crate) use other::{
-    Affinity, CpuGroups, Schedstat, Slice, ThreadClock, current_cpu, forks, probe, set_slice, sleep_on_time,
+    Affinity, BusyTime, CpuGroups, Schedstat, Slice, ThreadClock, current_cpu, forks, probe,
+    process_cpu_time, set_slice, sleep_on_time,
 };
 
 use std::sync::OnceLock;

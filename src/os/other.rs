@@ -4,7 +4,7 @@ use std::io;
 use std::path::Path;
 
 /// A set of CPUs that a thread may run on: not known here.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Affinity;
 
 impl Affinity {
@@ -41,12 +41,18 @@ pub(crate) fn current_cpu() -> Option<usize> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Slice {
     Short,
+    Long,
     Default,
 }
 
 pub(crate) fn set_slice(_slice: Slice) {}
 
 pub(crate) fn probe() {}
+
+/// Not looked at: there are no quotas.
+pub(crate) fn process_cpu_time() -> u64 {
+    0
+}
 
 pub(crate) fn sleep_on_time() {}
 
@@ -73,6 +79,20 @@ impl ThreadClock {
 
     pub(crate) fn is_asleep(&self) -> bool {
         false
+    }
+}
+
+/// Nothing is known of what others use.
+#[derive(Debug)]
+pub(crate) struct BusyTime;
+
+impl BusyTime {
+    pub(crate) fn of_own_cpus() -> Option<Self> {
+        None
+    }
+
+    pub(crate) fn read(&self) -> Option<(u64, u32)> {
+        None
     }
 }
 

@@ -39,6 +39,27 @@ pub(crate) fn keyed(text: &str, key: &str) -> Option<u64> {
     })
 }
 
+/// From `/proc/stat`: for how many ticks the CPUs that are `ours` have been busy, in all, and how many of them there are.
+pub(crate) fn busy_ticks(text: &str, ours: impl Fn(usize) -> bool) -> Option<(u64, u32)> {
+    let mut found = None;
+    for line in text.lines() {
+        let mut words = line.split_ascii_whitespace();
+        let cpu = words.next().and_then(|name| name.strip_prefix("cpu")?.parse().ok());
+        if !cpu.is_some_and(&ours) {
+            continue;
+        }
+        // user, nice, system, idle, iowait, irq, softirq, steal; guests count among users.
+        let mut busy = 0_u64;
+        for (n, word) in words.take(8).enumerate() {
+            let ticks = word.parse().ok()?;
+            busy = if matches!(n, 3 | 4) { busy } else { busy.checked_add(ticks)? };
+        }
+        let (sum, cpus) = found.unwrap_or((0_u64, 0));
+        found = Some((sum.checked_add(busy)?, cpus + 1));
+    }
+    found
+}
+
 /// Where a process stands, from `/proc/self/cgroup`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Membership {
@@ -189,6 +210,16 @@ pub(crate) fn is_like_pressure(text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn busy_is_what_is_neither_idle_nor_waiting_for_a_disk() {
+        let text =
+            "cpu  9 9 9 9 9 9 9 9 9 9\ncpu0 1 2 3 100 200 4 5 6 7 8\ncpu1 1 0 0 50 0 0 0 0\nintr 77 1\n";
+        assert_eq!(busy_ticks(text, |_| true), Some((22, 2)));
+        assert_eq!(busy_ticks(text, |cpu| cpu == 1), Some((1, 1)));
+        assert_eq!(busy_ticks(text, |cpu| cpu == 2), None);
+        assert_eq!(busy_ticks("cpu0 1 many 3\n", |_| true), None);
+    }
 
     #[test]
     fn limits_are_numbers_or_none() {

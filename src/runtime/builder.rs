@@ -12,6 +12,7 @@ use crate::allotment;
 use crate::distances::Distances;
 use crate::driver::plain::PlainDriver;
 use crate::driver::{Driver, DriverKind, DriverSlot};
+use crate::gathering::Gathered;
 use crate::lifecycle;
 use crate::os::{self, Affinity};
 use crate::pressure::PressureConfig;
@@ -114,6 +115,12 @@ impl Builder {
     /// pinned, their masks are the runtime's own, and only the quota and the set of CPUs are followed. On systems other
     /// than Linux there is nothing to follow.
     ///
+    /// Where the quota is a whole number of CPUs and the kernel stops the process for having spent it, the runtime's threads
+    /// *gather*: they bind themselves to as many CPUs, where they cannot spend more, for as long as they use it
+    /// ([`gathered`] in the metrics). Threads that user code starts meanwhile inherit that mask, as from pinned workers; those
+    /// of the blocking pool do not. A thread whose mask the user changes keeps it.
+    ///
+    /// [`gathered`]: crate::Metrics::gathered
     /// [`active_workers`]: crate::Metrics::active_workers
     /// [`throttled_periods`]: crate::Metrics::throttled_periods
     ///
@@ -540,7 +547,7 @@ impl Builder {
             keep_alive: self.keep_alive.unwrap_or(KEEP_ALIVE),
             free,
             // Masks are given back only to threads that inherit a pin.
-            unpinned: unpinned.filter(|_| !pins.is_empty()),
+            gathered: Arc::new(Gathered::new(unpinned.filter(|_| !pins.is_empty()))),
             pins,
             distances,
             hooks: self.hooks,

@@ -1,0 +1,125 @@
+//! How many CPUs others leave to this process.
+//!
+//! A worker that is woken for ready tasks needs a CPU that nobody else has. Where another program computes on it, a client
+//! of the same machine say, the worker takes turns with that one: what is gained by it is lost there, and every turn is a
+//! switch. Which CPUs are busy at this moment says little (who has just been answered is always ready when one looks), so
+//! what counts is how much others have used lately.
+//!
+//! Whoever is about to wake a worker for ready tasks looks, every [`PERIOD`] at most: an idle runtime looks at nothing.
+
+use std::sync::atomic::AtomicU32;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
+
+use crate::os::{self, BusyTime};
+use crate::sync::Mutex;
+
+/// How long the next look is put off by one, in nanoseconds: some ticks of the kernel's account.
+const PERIOD: u64 = 100_000_000;
+/// A look after a longer time says nothing about now.
+const LONGEST: u64 = 1_000_000_000;
+/// A CPU, in the unit of `others`.
+const ONE: u32 = 100;
+
+/// See the [module](self).
+#[derive(Debug, Default)]
+pub(crate) struct Room {
+    /// On the runtime's clock. Relaxed: whoever finds it due tries to move it on.
+    next_look: AtomicU64,
+    /// How many CPUs others have used, in hundredths. Relaxed: an estimate.
+    others: AtomicU32,
+    /// How many CPUs there are. Relaxed: does not change once it is known.
+    cpus: AtomicU32,
+    account: Mutex<Account>,
+}
+
+#[derive(Debug, Default)]
+struct Account {
+    /// `None` before the first look, and where nothing is known.
+    busy: Option<BusyTime>,
+    /// When the last look was, what all had used until then, and what this process had.
+    before: Option<(u64, u64, u64)>,
+}
+
+impl Room {
+    /// Whether there is a CPU, or most of one, for one thread more than so many that work now.
+    pub(crate) fn has_one_more(&self, now: u64, working: u32) -> bool {
+        self.look(now);
+        leaves(self.cpus.load(Relaxed), self.others.load(Relaxed), working + 1)
+    }
+
+    fn look(&self, now: u64) {
+        let due = self.next_look.load(Relaxed);
+        let next = now.saturating_add(PERIOD);
+        if now >= due && self.next_look.compare_exchange(due, next, Relaxed, Relaxed).is_ok() {
+            self.measure(now);
+        }
+    }
+
+    #[cold]
+    fn measure(&self, now: u64) {
+        let mut account = self.account.lock();
+        if account.before.is_none() {
+            account.busy = BusyTime::of_own_cpus();
+        }
+        let Some((busy, cpus)) = account.busy.as_ref().and_then(BusyTime::read) else {
+            // Nobody is known to be there.
+            self.next_look.store(u64::MAX, Relaxed);
+            return;
+        };
+        let own = os::process_cpu_time();
+        let before = account.before.replace((now, busy, own));
+        self.cpus.store(cpus, Relaxed);
+        let others = before.filter(|&(then, ..)| now.saturating_sub(then) <= LONGEST).map(|before| {
+            let (then, busy_then, own_then) = before;
+            used_by_others(now - then, busy.saturating_sub(busy_then), own.saturating_sub(own_then))
+        });
+        // Half of what was thought before, since the kernel's account is coarse.
+        let mean = others.map_or(0, |others| (self.others.load(Relaxed) + others) / 2);
+        self.others.store(mean, Relaxed);
+    }
+}
+
+/// Of a time in which the CPUs were busy for so long, and this process for so long: how many CPUs others had, in hundredths.
+fn used_by_others(time: u64, busy: u64, own: u64) -> u32 {
+    let hundredths = busy.saturating_sub(own).saturating_mul(ONE.into()) / time.max(1);
+    u32::try_from(hundredths).unwrap_or(u32::MAX)
+}
+
+/// Whether so many threads have a CPU each, or the last of them at least half of one.
+fn leaves(cpus: u32, others: u32, threads: u32) -> bool {
+    cpus == 0 || threads.saturating_mul(ONE).saturating_add(others) <= cpus * ONE + ONE / 2
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn others_have_what_was_busy_and_not_ones_own() {
+        assert_eq!(used_by_others(100, 150, 100), 50);
+        assert_eq!(used_by_others(100, 90, 100), 0);
+        assert_eq!(used_by_others(0, u64::MAX, 0), u32::MAX);
+    }
+
+    #[test]
+    fn there_is_room_for_a_thread_that_has_half_a_cpu() {
+        assert!(leaves(2, 0, 2) && leaves(2, 50, 2) && !leaves(2, 51, 2));
+        assert!(leaves(2, 150, 1) && !leaves(2, 0, 3));
+        // Nothing is known.
+        assert!(leaves(0, 0, 7));
+    }
+
+    #[test]
+    fn a_look_is_worth_one_period() {
+        let room = Room::default();
+        assert!(room.has_one_more(1, 0));
+        assert_eq!(room.next_look.load(Relaxed) == u64::MAX, BusyTime::of_own_cpus().is_none());
+        room.others.store(7_000_000, Relaxed);
+        if room.cpus.load(Relaxed) > 0 {
+            assert!(!room.has_one_more(PERIOD, 0), "not looked yet");
+            // A look after a long time forgets.
+            assert!(room.has_one_more(PERIOD + 2 * LONGEST, 0));
+        }
+    }
+}
