@@ -15,8 +15,8 @@
 //! a worker that is bound says where Beat has put it; there the set of CPUs counts, as far as it lies within the mask that
 //! the runtime was built in.
 //!
-//! *Where.* Whoever looks also decides whether the threads [gather](crate::gathering). The masks of gathered threads are the
-//! runtime's own, as those of bound workers are; while there is a quota to be looked after, the next look is sooner.
+//! *Where.* Whoever looks also decides whether the threads [gather](crate::gathering): then their masks are the runtime's own
+//! and not counted. While there is a quota to be looked after, the next look is sooner.
 //!
 //! A number of workers that the user has named stays as it is, unless told otherwise: who says four wants four, and may
 //! know that they wait for something else than CPU most of the time.
@@ -25,7 +25,7 @@ use std::path::Path;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 
-use crate::gathering::{self, Account, Advice, Gathering};
+use crate::gathering::{self, Account, Advice, Gathered, Gathering};
 use crate::local::{Role, Threads};
 use crate::os::{self, Affinity, CpuGroups, ThreadClock, Throttled};
 use crate::scheduler::Config;
@@ -79,10 +79,10 @@ impl Allotment {
         if config.pins.is_empty() && (quota.is_some() || gathered.is_gathered()) {
             self.look_at_quota(now, quota.and_then(whole), groups, config, threads);
         }
-        let cpus = if config.pins.is_empty() && !gathered.is_gathered() {
-            allowed(config.workers as usize, threads)
+        let cpus = if config.pins.is_empty() {
+            allowed(config.workers as usize, threads, gathered)
         } else {
-            given(gathered.free().as_ref(), groups.cpuset())
+            given(gathered.free(), groups.cpuset())
         };
         limit(processors(config.workers, quota, cpus))
     }
@@ -96,15 +96,22 @@ impl Allotment {
         config: &Config,
         threads: &Threads,
     ) {
-        let Some(throttled) = groups.throttled() else { return };
+        let Some(throttled) = groups.throttled() else {
+            // The process has left its group.
+            if config.gathered.is_gathered() {
+                self.gathering.lock().cannot_gather();
+                config.gathered.let_go();
+            }
+            return;
+        };
         // Whoever looks meanwhile moves it on again. Relaxed: see there.
         self.next_look.store(now.saturating_add(gathering::WINDOW), Relaxed);
         let account = Account { used: os::process_cpu_time(), throttled: throttled.periods };
         let mut gathering = self.gathering.lock();
         match gathering.look(now, account, cpus) {
             Advice::Stay => {}
-            Advice::Gather(cpus) => match place(cpus as usize, threads) {
-                Some((free, bound)) => config.gathered.gather(free, bound),
+            Advice::Gather(cpus) => match place(cpus as usize, config.gathered.free(), threads) {
+                Some(bound) => config.gathered.gather(bound),
                 None => gathering.cannot_gather(),
             },
             Advice::LetGo => config.gathered.let_go(),
@@ -136,31 +143,31 @@ fn whole(quota: f64) -> Option<u32> {
     (quota.fract() == 0.0 && quota >= 1.0).then_some(quota as u32)
 }
 
-/// The mask of workers, and so many of its CPUs on which threads have just been: there the kernel has found room for them.
-/// `None` if the mask has no others, and if too few are known.
-fn place(cpus: usize, threads: &Threads) -> Option<(Affinity, Affinity)> {
+/// So many of the CPUs that are `free`, where threads have been lately: there the kernel has found room for them. `None` if
+/// there are no others, and if too few are known.
+fn place(cpus: usize, free: Option<&Affinity>, threads: &Threads) -> Option<Affinity> {
+    let free = free.filter(|mask| mask.cpus().len() > cpus)?;
     let threads = threads.all();
-    let worker = threads.iter().find(|thread| thread.role() == Role::Worker)?;
-    let free = worker.clock()?.affinity().filter(|mask| mask.cpus().len() > cpus)?;
-    let mut place = CpuSet::new();
     let seen = threads.iter().filter_map(|thread| thread.last_cpu());
+    let mut place = CpuSet::new();
     for cpu in os::current_cpu().into_iter().chain(seen).filter(|&cpu| free.contains(cpu)) {
         if place.len() < cpus {
             place.insert(cpu);
         }
     }
-    let bound = Affinity::of(place.iter()).ok().filter(|_| place.len() == cpus)?;
-    Some((free, bound))
+    Affinity::of(place.iter()).ok().filter(|_| place.len() == cpus)
 }
 
 /// The number of CPUs on which workers may run that are not bound by Beat; `None` if that is not known, and if there are
 /// `enough`.
-fn allowed(enough: usize, threads: &Threads) -> Option<usize> {
+fn allowed(enough: usize, threads: &Threads, gathered: &Gathered) -> Option<usize> {
     let mut all = CpuSet::new();
     let threads = threads.all();
     let workers = threads.iter().filter(|thread| thread.role() == Role::Worker);
     for mask in workers.filter_map(|thread| thread.clock().and_then(ThreadClock::affinity)) {
-        all.extend(mask.cpus());
+        // One that the runtime has given says nothing of what there is.
+        let given = gathered.free().filter(|_| gathered.is_own(&mask));
+        all.extend(given.unwrap_or(&mask).cpus());
         if all.len() >= enough {
             return None;
         }

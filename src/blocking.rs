@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use crate::lifecycle;
+use crate::os::{self, Slice};
 use crate::rest::{Counted, Unit};
 use crate::runtime::context;
 use crate::scheduler::Shared;
@@ -111,6 +112,8 @@ impl Pool {
 
 fn thread_main(shared: &Arc<Shared>) {
     shared.config.gathered.leave();
+    // Nor a closure's slice.
+    os::set_slice(Slice::Default);
     // Its units come with the closures.
     let _counted = Counted::own_thread(shared.rest.as_ref(), None);
     let context = context::Entered::own_thread(shared);

@@ -30,14 +30,15 @@
 //! finds `Thread`, the token ends Serve 3, at once if it came between 2 and 3, and Serve 2 sees the work. If it finds
 //! `Starting`, `take_up` comes later under the same lock, and Serve 2 after it. If the thread it has left the token
 //! with has resigned meanwhile, Resign 1 came later under the lock, and Resign 2 sees the work.
-
+//!
 //! # Who waits for a core
 //!
 //! A thread that wakes preempts a closure only if it has not had more than its share just before: the kernel counts (EEVDF's
 //! lag). Then, and when a thread of higher priority had it preempted, it waits in the core's queue, and nothing but a tick,
 //! some milliseconds away, makes the kernel choose again. So closures yield at their beats, but only while the duty
-//! thread may be waiting so: from when it is sent for or wakes until it rests, and for [`RECENTLY`] after that, since what
-//! it had before counts when it is woken again. A yield costs a closure up to a slice of its share, which a
+//! thread may be waiting so: from when it is sent for, or runs, until it rests, and for [`RECENTLY`] after that, since what
+//! it had before counts when it is woken again. (That an event wakes it is seen only when it runs. Where the kernel knows no
+//! slices it does not preempt, so there the thread does not count as resting in the driver.) A yield costs a closure up to a slice of its share, which a
 //! neighbour gets: one at each beat leaves it a thirtieth of a core that it has to share.
 
 use crate::driver::{DriverSlot, Token};
@@ -91,6 +92,7 @@ impl Duty {
             }
             Holder::Nobody => {
                 *holder = Holder::Starting;
+                self.rests_since.store(AWAKE, Relaxed);
                 Send::Start
             }
         }
@@ -99,6 +101,7 @@ impl Duty {
     /// The thread that was to be started is not. Whoever relied on it has to be made up for.
     pub(crate) fn not_started(&self) {
         *self.holder.lock() = Holder::Nobody;
+        self.rests_since.store(0, Relaxed);
     }
 
     /// Serve 1: the thread that was started for it takes the duty up.
@@ -181,6 +184,10 @@ mod tests {
         let (duty, [seat, other]) = (Duty::default(), [(); 2].map(|()| Arc::new(Seat::counted(None))));
         let at = |now| duty.may_wait_for_core(now);
         assert!(!at(RECENTLY));
+        assert!(matches!(duty.wake(), Send::Start));
+        assert!(at(RECENTLY * 9), "it may wait for a core to begin on");
+        duty.not_started();
+        assert!(!at(RECENTLY * 9));
         assert!(matches!(duty.wake(), Send::Start));
         duty.take_up(&seat);
         duty.begin_serving(&seat);

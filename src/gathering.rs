@@ -6,8 +6,8 @@
 //! requests included. Threads that have one CPU between them cannot spend more than one.
 //!
 //! *Gathering.* When the kernel has [throttled](crate::os::Throttled) the process, and the quota is a whole number of CPUs
-//! (n threads on n CPUs spend no more than n; a fraction is spent early all the same), the runtime's threads bind
-//! themselves to that many of the CPUs where the kernel has just had them run.
+//! (n threads on n CPUs spend no more than n; a fraction is spent early all the same), the workers, the duty thread and the
+//! watchdog bind themselves to that many of the CPUs where the kernel has just had them run.
 //!
 //! *Letting go.* The CPU may be a neighbour's too, while others are free; or there is less to do. In both cases the process
 //! uses less than its quota ([`USED`]): after [`PATIENCE`] such windows the threads are let go. Had there been less to do,
@@ -17,7 +17,8 @@
 //! *Following.* Each thread binds itself, when it comes to its loop or to a beat and finds that the version has changed
 //! ([`Follower`]): no thread is bound behind its back, and one that sleeps is let be. Who has another mask than the one
 //! that this gave it got it from its user, and keeps it. Threads that a bound one starts inherit its mask: the runtime's
-//! own get back the one from before; users' keep it (it has room for the whole quota).
+//! own get back the one from before; users' keep it (it has room for the whole quota). A mask that the kernel has changed
+//! meanwhile, with the set of CPUs, counts as a user's.
 //!
 //! Runtimes whose workers are pinned gather nobody: each worker has its CPU already.
 
@@ -77,7 +78,7 @@ impl Default for Gathering {
 }
 
 impl Gathering {
-    /// A look at `now`. `cpus`: the quota, if it is a whole number of CPUs, and fewer than there are.
+    /// A look at `now`. `cpus`: the quota, if it is a whole number of CPUs.
     pub(crate) fn look(&mut self, now: u64, account: Account, cpus: Option<u32>) -> Advice {
         let Some((then, before)) = self.before.replace((now, account)) else { return Advice::Stay };
         let Some((on, since)) = self.gathered else {
@@ -117,26 +118,33 @@ pub(crate) struct Gathered {
     /// Changes with `masks`; zero before the first change. Relaxed: who comes late follows late.
     version: AtomicU32,
     masks: Mutex<Masks>,
-    /// The mask of threads that are not pinned, where workers are.
-    unpinned: Option<Affinity>,
+    /// The mask that the runtime was built in; `None` if that is not known.
+    built_in: Option<Affinity>,
+    /// Whether workers are pinned: nobody is gathered, and other threads run where the runtime was built.
+    pinned: bool,
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Masks {
-    /// Where they ran before.
-    free: Option<Affinity>,
-    /// Where they are to run now, unless they are let go.
+    /// Where the threads are to run now, unless they are let go.
     bound: Option<Affinity>,
+    /// Where they were to run last.
+    last: Option<Affinity>,
 }
 
 impl Gathered {
-    pub(crate) fn new(unpinned: Option<Affinity>) -> Self {
-        Self { version: AtomicU32::new(0), masks: Mutex::default(), unpinned }
+    pub(crate) fn new(built_in: Option<Affinity>, pinned: bool) -> Self {
+        Self { version: AtomicU32::new(0), masks: Mutex::default(), built_in, pinned }
     }
 
-    /// The mask of threads that are neither pinned nor gathered, if the runtime has ever done either.
-    pub(crate) fn free(&self) -> Option<Affinity> {
-        self.unpinned.clone().or_else(|| self.masks.lock().free.clone())
+    /// The mask of threads that are neither pinned nor gathered.
+    pub(crate) fn free(&self) -> Option<&Affinity> {
+        self.built_in.as_ref()
+    }
+
+    /// Whether this mask is one that a thread has from the runtime, and not from its user.
+    pub(crate) fn is_own(&self, mask: &Affinity) -> bool {
+        self.pinned || self.masks.lock().last.as_ref() == Some(mask)
     }
 
     /// Whether the threads are to run on fewer CPUs than they may.
@@ -144,28 +152,30 @@ impl Gathered {
         self.masks.lock().bound.is_some()
     }
 
-    /// Threads that run where `free` says are to run where `bound` does.
-    pub(crate) fn gather(&self, free: Affinity, bound: Affinity) {
-        self.change(Masks { free: Some(free), bound: Some(bound) });
+    /// The threads are to run where `bound` says.
+    pub(crate) fn gather(&self, bound: Affinity) {
+        self.change(|masks| *masks = Masks { bound: Some(bound.clone()), last: Some(bound) });
     }
 
     /// They may run again where they ran before.
     pub(crate) fn let_go(&self) {
-        let free = self.masks.lock().free.clone();
-        self.change(Masks { free, bound: None });
+        self.change(|masks| masks.bound = None);
     }
 
-    fn change(&self, masks: Masks) {
-        let mut place = self.masks.lock();
-        *place = masks;
+    fn change(&self, change: impl FnOnce(&mut Masks)) {
+        let mut masks = self.masks.lock();
+        change(&mut masks);
         self.version.fetch_add(1, Relaxed);
     }
 
-    /// The calling thread, which has just been started by one of the runtime's, loses what it has inherited of it.
+    /// The calling thread, which has just been started by one of the runtime's, loses a mask that it has inherited and that
+    /// is no user's.
     pub(crate) fn leave(&self) {
-        if let Some(mask) = self.free() {
-            // Kept, its parent's would crowd that core, no worse.
-            let _ = mask.apply();
+        let Some(free) = &self.built_in else { return };
+        let is_free = !self.pinned && self.version.load(Relaxed) == 0;
+        if !is_free && Affinity::current().is_ok_and(|mask| self.is_own(&mask)) {
+            // Kept, it would crowd that core, no worse.
+            let _ = free.apply();
         }
     }
 }
@@ -189,15 +199,17 @@ impl Follower {
 
     #[cold]
     fn follow_change(&mut self, gathered: &Gathered) {
-        let masks = gathered.masks.lock();
-        self.version = gathered.version.load(Relaxed);
-        let Some(free) = &masks.free else { return };
-        let own = self.given.as_ref().unwrap_or(free);
-        // A refusal leaves the mask as it is: throttled more often, or slower, nothing lost.
-        if Affinity::current().is_ok_and(|mask| mask == *own)
-            && masks.bound.as_ref().unwrap_or(free).apply().is_ok()
-        {
-            self.given.clone_from(&masks.bound);
+        let (version, bound) = {
+            let masks = gathered.masks.lock();
+            (gathered.version.load(Relaxed), masks.bound.clone())
+        };
+        self.version = version;
+        let Some(free) = gathered.free() else { return };
+        let own = self.given.take();
+        if Affinity::current().is_ok_and(|mask| mask == *own.as_ref().unwrap_or(free)) {
+            // A refusal leaves the mask as it is: throttled more often, or slower, nothing lost.
+            let _ = bound.as_ref().unwrap_or(free).apply();
+            self.given = bound;
         }
     }
 }
@@ -291,11 +303,10 @@ mod tests {
             let free = Affinity::current().unwrap();
             let cpus = free.cpus();
             let bound = Affinity::of(cpus.iter().copied().take(1)).unwrap();
-            let gathered = Gathered::new(None);
+            let gathered = Gathered::new(Some(free.clone()), false);
             let mut follower = Follower::default();
-            assert!(gathered.free().is_none());
-            gathered.gather(free.clone(), bound.clone());
-            assert!(gathered.is_gathered());
+            gathered.gather(bound.clone());
+            assert!(gathered.is_gathered() && gathered.is_own(&bound));
             follower.follow(&gathered);
             assert_eq!(Affinity::current().unwrap(), bound);
             gathered.let_go();
@@ -303,7 +314,7 @@ mod tests {
             follower.follow(&gathered);
             assert_eq!(Affinity::current().unwrap(), free);
             let last = Affinity::of(cpus.iter().copied().rev().take(1)).unwrap();
-            gathered.gather(free.clone(), bound.clone());
+            gathered.gather(bound.clone());
             follower.follow(&gathered);
             if cpus.len() > 1 {
                 last.apply().unwrap();
@@ -311,9 +322,13 @@ mod tests {
                 follower.follow(&gathered);
                 assert_eq!(Affinity::current().unwrap(), last);
             }
-            // One that has just been started.
+            // One that has just been started, by one that was bound, and by one that its user has bound.
+            bound.apply().unwrap();
             gathered.leave();
             assert_eq!(Affinity::current().unwrap(), free);
+            last.apply().unwrap();
+            gathered.leave();
+            assert_eq!(Affinity::current().unwrap(), last);
         };
         std::thread::spawn(follow).join().unwrap();
     }

@@ -17,7 +17,7 @@
 //! | `pinned` | owner; while it sleeps, whoever wakes it | the same |
 //! | `is_unpinned` | owner | metrics; whoever wakes it |
 //! | `counters` | owner (load, store) | metrics |
-//! | `cpu` | owner, at each beat and when it begins to compute | joiners, searching threads |
+//! | `cpu` | owner, at each beat, look around, and when it begins to compute | joiners, searching threads, who looks at limits |
 
 use std::cell::{Cell, OnceCell, RefCell};
 use std::ptr;
@@ -824,6 +824,7 @@ impl Local {
     /// Looks, now and then, at what is given to the process, and whether this thread's core is crowded: a thread that has
     /// work anyway.
     pub(crate) fn look_around(&self, now: u64) {
+        self.note_cpu();
         self.shared.follow_limits(now);
         self.follow_gathering();
         if !self.shared.config.pins.is_empty()

@@ -11,7 +11,7 @@ use std::sync::atomic::AtomicU32;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 
-use crate::os::{self, BusyTime};
+use crate::os::{self, Affinity, BusyTime};
 use crate::sync::Mutex;
 
 /// How long the next look is put off by one, in nanoseconds: some ticks of the kernel's account.
@@ -22,14 +22,16 @@ const LONGEST: u64 = 1_000_000_000;
 const ONE: u32 = 100;
 
 /// See the [module](self).
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Room {
     /// On the runtime's clock. Relaxed: whoever finds it due tries to move it on.
     next_look: AtomicU64,
     /// How many CPUs others have used, in hundredths. Relaxed: an estimate.
     others: AtomicU32,
-    /// How many CPUs there are. Relaxed: does not change once it is known.
+    /// How many CPUs there are; zero while that is not known. Relaxed: an estimate.
     cpus: AtomicU32,
+    /// Where the runtime may run: masks of single threads may be narrower.
+    mask: Option<Affinity>,
     account: Mutex<Account>,
 }
 
@@ -42,6 +44,17 @@ struct Account {
 }
 
 impl Room {
+    /// `mask`: the CPUs that the runtime may use.
+    pub(crate) fn new(mask: Option<Affinity>) -> Self {
+        Self {
+            next_look: AtomicU64::new(0),
+            others: AtomicU32::new(0),
+            cpus: AtomicU32::new(0),
+            mask,
+            account: Mutex::default(),
+        }
+    }
+
     /// Whether there is a CPU, or most of one, for one thread more than so many that work now.
     pub(crate) fn has_one_more(&self, now: u64, working: u32) -> bool {
         self.look(now);
@@ -59,10 +72,10 @@ impl Room {
     #[cold]
     fn measure(&self, now: u64) {
         let mut account = self.account.lock();
-        if account.before.is_none() {
-            account.busy = BusyTime::of_own_cpus();
+        if account.busy.is_none() {
+            account.busy = self.mask.clone().and_then(BusyTime::of);
         }
-        let Some((busy, cpus)) = account.busy.as_ref().and_then(BusyTime::read) else {
+        let Some((busy, cpus)) = account.busy.as_mut().and_then(BusyTime::read) else {
             // Nobody is known to be there.
             self.next_look.store(u64::MAX, Relaxed);
             return;
@@ -70,19 +83,19 @@ impl Room {
         let own = os::process_cpu_time();
         let before = account.before.replace((now, busy, own));
         self.cpus.store(cpus, Relaxed);
-        let others = before.filter(|&(then, ..)| now.saturating_sub(then) <= LONGEST).map(|before| {
-            let (then, busy_then, own_then) = before;
-            used_by_others(now - then, busy.saturating_sub(busy_then), own.saturating_sub(own_then))
+        let others = before.and_then(|(then, busy_then, own_then)| {
+            let time = now.checked_sub(then).filter(|time| (1..=LONGEST).contains(time))?;
+            Some(used_by_others(time, busy.saturating_sub(busy_then), own.saturating_sub(own_then)))
         });
         // Half of what was thought before, since the kernel's account is coarse.
-        let mean = others.map_or(0, |others| (self.others.load(Relaxed) + others) / 2);
+        let mean = others.map_or(0, |others| self.others.load(Relaxed).midpoint(others));
         self.others.store(mean, Relaxed);
     }
 }
 
 /// Of a time in which the CPUs were busy for so long, and this process for so long: how many CPUs others had, in hundredths.
 fn used_by_others(time: u64, busy: u64, own: u64) -> u32 {
-    let hundredths = busy.saturating_sub(own).saturating_mul(ONE.into()) / time.max(1);
+    let hundredths = busy.saturating_sub(own).saturating_mul(ONE.into()) / time;
     u32::try_from(hundredths).unwrap_or(u32::MAX)
 }
 
@@ -99,7 +112,7 @@ mod tests {
     fn others_have_what_was_busy_and_not_ones_own() {
         assert_eq!(used_by_others(100, 150, 100), 50);
         assert_eq!(used_by_others(100, 90, 100), 0);
-        assert_eq!(used_by_others(0, u64::MAX, 0), u32::MAX);
+        assert_eq!(used_by_others(1, u64::MAX, 0), u32::MAX);
     }
 
     #[test]
@@ -112,11 +125,18 @@ mod tests {
 
     #[test]
     fn a_look_is_worth_one_period() {
-        let room = Room::default();
-        assert!(room.has_one_more(1, 0));
-        assert_eq!(room.next_look.load(Relaxed) == u64::MAX, BusyTime::of_own_cpus().is_none());
+        let mask = Affinity::current().ok();
+        let cpus = mask.as_ref().map_or(0, |mask| mask.cpus().len());
+        let room = Room::new(mask);
+        // From a thread that may not run everywhere.
+        let look = || {
+            let _ = room.mask.as_ref().map(|mask| Affinity::of(mask.cpus().into_iter().take(1))?.apply());
+            room.has_one_more(1, 0)
+        };
+        assert!(std::thread::scope(|scope| scope.spawn(look).join().unwrap()));
+        assert_eq!(room.cpus.load(Relaxed) as usize, cpus);
         room.others.store(7_000_000, Relaxed);
-        if room.cpus.load(Relaxed) > 0 {
+        if cpus > 0 {
             assert!(!room.has_one_more(PERIOD, 0), "not looked yet");
             // A look after a long time forgets.
             assert!(room.has_one_more(PERIOD + 2 * LONGEST, 0));

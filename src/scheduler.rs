@@ -14,8 +14,9 @@
 //! computes puts tasks it wakes into the injector, since it will not come back to its own queue soon.
 //!
 //! Waking is thrifty. A thread that serves will see to its own queue, so a sibling is woken only when the
-//! backlog, measured in time, is worth more than the wake-up, measured too ([`is_worth_waking`]); should the thread get
-//! stuck in a poll instead, the [watchdog](crate::watchdog) passes its queue on.
+//! backlog, measured in time, is worth more than the wake-up, measured too ([`is_worth_waking`]), and only where others leave
+//! it a CPU ([`room`](crate::room)); should the thread get stuck in a poll instead, the [watchdog](crate::watchdog) passes its
+//! queue on.
 //!
 //! # Where
 //!
@@ -267,7 +268,7 @@ impl Shared {
         let homes = config.distances.homes();
         Arc::new_cyclic(|me| Self {
             processors: Processors::new(config.workers),
-            room: Room::default(),
+            room: Room::new(config.free.clone()),
             addressed: Addressed::new(config.workers),
             allotment: Allotment::new(config.follows_limits),
             admission: Admission::new(config.pressure.clone(), config.workers as usize),

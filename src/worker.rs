@@ -605,7 +605,9 @@ impl<'a> Worker<'a> {
         }
         run_hook(shared.config.hooks.on_thread_park.as_ref());
         let hands_back = self.hand_driver_back();
-        shared.duty.begin_rest(local.seat(), os::now());
+        if hands_back || shared.config.slices {
+            shared.duty.begin_rest(local.seat(), os::now());
+        }
         if hands_back {
             Duty::sleep_outside(local.seat());
         } else {

@@ -229,7 +229,10 @@ fn be_told(runtime: &Runtime) {
                 say(format_args!("on {}", on.join(", ")));
             }
             "cpus" => say(own_cpus()),
-            "blocking cpus" => say(runtime.spawn_blocking(own_cpus).join().unwrap()),
+            "blocking cpus" => {
+                let blocking = || beat::spawn_blocking(own_cpus).join().unwrap();
+                say(runtime.spawn_blocking_parallel(blocking).join().unwrap());
+            }
             order if order.starts_with("until ") => {
                 let goal = order.strip_prefix("until ").unwrap();
                 // Only a thread with work to do looks where it is to run.

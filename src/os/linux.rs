@@ -94,14 +94,15 @@ pub(crate) fn current_cpu() -> Option<usize> {
 }
 
 /// How long the kernel lets a thread run before another of the same weight may have the core. On wake-up a
-/// thread with a short slice preempts one with a longer slice (EEVDF: the earlier virtual deadline), unless the other has
-/// less left of its own.
+/// thread with a short slice preempts one with a longer slice (EEVDF: the earlier virtual deadline), unless less than a
+/// short slice is left of the other's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Slice {
     /// 0.1 ms, the least there is: a thread that serves futures.
     Short,
     /// 20 ms: a thread in a closure. With one of 1.4 ms, say, one wake-up in fourteen would find less than a short slice left
-    /// of it, and wait for a tick (decision 18).
+    /// of it, and wait for a tick (decision 18). One of 100 ms would be better there, but a closure that waits and wakes
+    /// beside other programs may come behind them for its length.
     Long,
     /// The system's own.
     Default,
@@ -151,7 +152,7 @@ fn set_attributes(tid: libc::pid_t, attributes: &SchedAttr) -> io::Result<()> {
 }
 
 /// Whether the kernel knows slices for ordinary threads (6.12 and later). Probed once, on a thread of its own.
-pub(super) fn has_slices() -> bool {
+pub(crate) fn has_slices() -> bool {
     static PROBE: OnceLock<bool> = OnceLock::new();
     *PROBE.get_or_init(|| {
         let probe = || -> io::Result<bool> {
@@ -291,25 +292,26 @@ pub(crate) struct BusyTime {
     cpus: Affinity,
     /// Nanoseconds of one tick of that account.
     tick: u64,
+    buffer: Vec<u8>,
 }
 
 impl BusyTime {
-    /// Of those that the calling thread may run on. `None` if the kernel keeps no account.
-    pub(crate) fn of_own_cpus() -> Option<Self> {
-        let (stat, cpus) = (Watched::open("/proc/stat".into()).ok()?, Affinity::current().ok()?);
+    /// Of these CPUs. `None` if the kernel keeps no account.
+    pub(crate) fn of(cpus: Affinity) -> Option<Self> {
+        let stat = Watched::open("/proc/stat".into()).ok()?;
         // SAFETY: takes a number; -1 if the system does not know.
         let ticks = unsafe { libc::sysconf(libc::_SC_CLK_TCK) };
         let tick = 1_000_000_000_u64.checked_div(u64::try_from(ticks).ok()?)?;
-        Some(Self { stat, cpus, tick })
+        // A line has some ten numbers; those of all CPUs come first, after one of their sums.
+        let lines = cpus.cpus().last()? + 2;
+        Some(Self { stat, cpus, tick, buffer: vec![0; lines * 160] })
     }
 
     /// Summed over the CPUs, in nanoseconds, and how many of them there are.
-    pub(crate) fn read(&self) -> Option<(u64, u32)> {
-        // A line has some ten numbers, and those of the CPUs come first.
-        let mut buffer = vec![0; 160 * (self.cpus.cpus().len() + 1)];
-        let text = self.stat.read(&mut buffer).ok()?;
-        let busy = parse::busy_ticks(text, |cpu| self.cpus.contains(cpu))?;
-        Some((busy.0 * self.tick, busy.1))
+    pub(crate) fn read(&mut self) -> Option<(u64, u32)> {
+        let text = self.stat.read(&mut self.buffer).ok()?;
+        let (ticks, cpus) = parse::busy_ticks(text, |cpu| self.cpus.contains(cpu))?;
+        Some((ticks * self.tick, cpus))
     }
 }
 

@@ -16,8 +16,8 @@ pub(crate) mod watched;
 pub(crate) use cpu_groups::CpuGroups;
 #[cfg(target_os = "linux")]
 pub(crate) use linux::{
-    Affinity, BusyTime, Schedstat, Slice, ThreadClock, current_cpu, forks, probe, process_cpu_time,
-    set_slice, sleep_on_time,
+    Affinity, BusyTime, Schedstat, Slice, ThreadClock, current_cpu, forks, has_slices, probe,
+    process_cpu_time, set_slice, sleep_on_time,
 };
 
 #[cfg(not(target_os = "linux"))]

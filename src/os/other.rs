@@ -49,6 +49,10 @@ pub(crate) fn set_slice(_slice: Slice) {}
 
 pub(crate) fn probe() {}
 
+pub(crate) fn has_slices() -> bool {
+    false
+}
+
 /// Not looked at: there are no quotas.
 pub(crate) fn process_cpu_time() -> u64 {
     0
@@ -87,11 +91,11 @@ impl ThreadClock {
 pub(crate) struct BusyTime;
 
 impl BusyTime {
-    pub(crate) fn of_own_cpus() -> Option<Self> {
+    pub(crate) fn of(_cpus: Affinity) -> Option<Self> {
         None
     }
 
-    pub(crate) fn read(&self) -> Option<(u64, u32)> {
+    pub(crate) fn read(&mut self) -> Option<(u64, u32)> {
         None
     }
 }

@@ -42,7 +42,9 @@ pub(crate) fn keyed(text: &str, key: &str) -> Option<u64> {
 /// From `/proc/stat`: for how many ticks the CPUs that are `ours` have been busy, in all, and how many of them there are.
 pub(crate) fn busy_ticks(text: &str, ours: impl Fn(usize) -> bool) -> Option<(u64, u32)> {
     let mut found = None;
-    for line in text.lines() {
+    // The last line may be cut short.
+    let whole = text.rsplit_once('\n')?.0;
+    for line in whole.lines() {
         let mut words = line.split_ascii_whitespace();
         let cpu = words.next().and_then(|name| name.strip_prefix("cpu")?.parse().ok());
         if !cpu.is_some_and(&ours) {
@@ -219,6 +221,7 @@ mod tests {
         assert_eq!(busy_ticks(text, |cpu| cpu == 1), Some((1, 1)));
         assert_eq!(busy_ticks(text, |cpu| cpu == 2), None);
         assert_eq!(busy_ticks("cpu0 1 many 3\n", |_| true), None);
+        assert_eq!(busy_ticks("cpu7 1 2 3 4 5 6 7 8\ncpu8 1 2 3 4 5 6 7 8", |_| true), Some((27, 1)));
     }
 
     #[test]

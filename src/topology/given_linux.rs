@@ -20,7 +20,10 @@ pub(super) fn machine() -> Topology {
 /// The CPUs that the calling thread may run on; on a worker, those that its runtime was given. The kernel keeps the mask
 /// inside the cpuset and what is online.
 pub(super) fn allowed() -> Option<CpuSet> {
-    let of_runtime = local::with(|local| local.and_then(|local| local.shared.config.gathered.free()));
-    let mask = of_runtime.map_or_else(Affinity::current, Ok);
-    mask.ok().map(|mask| mask.cpus().into_iter().collect())
+    let mask = Affinity::current().ok()?;
+    let of_runtime = local::with(|local| {
+        let gathered = &local?.shared.config.gathered;
+        gathered.free().filter(|_| gathered.is_own(&mask)).cloned()
+    });
+    Some(of_runtime.unwrap_or(mask).cpus().into_iter().collect())
 }
