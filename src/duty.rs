@@ -35,11 +35,13 @@
 //!
 //! A thread that wakes preempts a closure only if it has not had more than its share just before: the kernel counts (EEVDF's
 //! lag). Then, and when a thread of higher priority had it preempted, it waits in the core's queue, and nothing but a tick,
-//! some milliseconds away, makes the kernel choose again. So closures yield at their beats, but only while the duty
-//! thread may be waiting so: from when it is sent for, or runs, until it rests, and for [`RECENTLY`] after that, since what
-//! it had before counts when it is woken again. (That an event wakes it is seen only when it runs. Where the kernel knows no
-//! slices it does not preempt, so there the thread does not count as resting in the driver.) A yield costs a closure up to a slice of its share, which a
-//! neighbour gets: one at each beat leaves it a thirtieth of a core that it has to share.
+//! some milliseconds away, makes the kernel choose again. Nor does it preempt one with less than a short slice left of its own.
+//! So closures yield at their beats and have long slices. Both cost something where other programs use the cores: a yield
+//! gives them up to a slice of the closure's share, and a closure that has waited comes behind them for what it has had
+//! before. There (see [`room`](crate::room)) slices are the system's own, and closures yield only while the duty thread
+//! may be waiting: from when it is sent for, or runs, until it rests, and for [`RECENTLY`] after that, since what it had
+//! before counts when it is woken again. (That an event wakes it is seen only when it runs. Where the kernel knows no slices
+//! it does not preempt, so there the thread does not count as resting in the driver.)
 
 use crate::driver::{DriverSlot, Token};
 use crate::processors::Seat;
@@ -51,6 +53,8 @@ use crate::sync::{Arc, Mutex};
 const RECENTLY: u64 = 200_000;
 /// The duty thread does not rest.
 const AWAKE: u64 = u64::MAX;
+/// There is none, or it sleeps outside the driver.
+const NOBODY: u64 = 0;
 
 #[derive(Debug, Default)]
 enum Holder {
@@ -76,7 +80,7 @@ pub(crate) enum Send {
 #[derive(Debug, Default)]
 pub(crate) struct Duty {
     holder: Mutex<Holder>,
-    /// When the holder went to rest, in nanoseconds, or [`AWAKE`]. Relaxed: a hint.
+    /// When the holder went to rest, in nanoseconds, or [`AWAKE`], or [`NOBODY`]. Relaxed: a hint.
     rests_since: AtomicU64,
 }
 
@@ -101,7 +105,7 @@ impl Duty {
     /// The thread that was to be started is not. Whoever relied on it has to be made up for.
     pub(crate) fn not_started(&self) {
         *self.holder.lock() = Holder::Nobody;
-        self.rests_since.store(0, Relaxed);
+        self.rests_since.store(NOBODY, Relaxed);
     }
 
     /// Serve 1: the thread that was started for it takes the duty up.
@@ -113,12 +117,14 @@ impl Duty {
     pub(crate) fn sleep(&self, seat: &Arc<Seat>, driver: &DriverSlot, in_driver: impl FnOnce(&Token<'_>)) {
         match driver.try_enter() {
             Some(token) => in_driver(&token),
-            None => Self::sleep_outside(seat),
+            None => self.sleep_outside(seat),
         }
     }
 
     /// Serve 3 while somebody else is known to see to the driver.
-    pub(crate) fn sleep_outside(seat: &Seat) {
+    pub(crate) fn sleep_outside(&self, seat: &Arc<Seat>) {
+        // Nothing but a call wakes it there.
+        self.set_rest(seat, NOBODY);
         seat.parker.park();
     }
 
@@ -128,7 +134,7 @@ impl Duty {
         let had = matches!(&*holder, Holder::Thread(s) if Arc::ptr_eq(s, seat));
         if had {
             *holder = Holder::Nobody;
-            self.rests_since.store(0, Relaxed);
+            self.rests_since.store(NOBODY, Relaxed);
         }
         had
     }
@@ -144,9 +150,13 @@ impl Duty {
     }
 
     /// Whether the duty thread may be waiting for a core at `now`: see [*Who waits for a core*](self#who-waits-for-a-core).
-    pub(crate) fn may_wait_for_core(&self, now: u64) -> bool {
-        let since = self.rests_since.load(Relaxed);
-        since == AWAKE || now.saturating_sub(since) < RECENTLY
+    /// `is_quiet`: nobody else uses the cores.
+    pub(crate) fn may_wait_for_core(&self, now: u64, is_quiet: bool) -> bool {
+        match self.rests_since.load(Relaxed) {
+            NOBODY => false,
+            AWAKE => true,
+            since => is_quiet || now.saturating_sub(since) < RECENTLY,
+        }
     }
 
     /// The duty thread, if that is still the caller, has woken.
@@ -156,7 +166,7 @@ impl Duty {
 
     /// It goes to rest at `now`.
     pub(crate) fn begin_rest(&self, seat: &Arc<Seat>, now: u64) {
-        self.set_rest(seat, now);
+        self.set_rest(seat, now.clamp(NOBODY + 1, AWAKE - 1));
     }
 
     fn set_rest(&self, seat: &Arc<Seat>, since: u64) {
@@ -182,8 +192,9 @@ mod tests {
     #[test]
     fn closures_yield_while_the_duty_thread_may_wait_and_no_longer() {
         let (duty, [seat, other]) = (Duty::default(), [(); 2].map(|()| Arc::new(Seat::counted(None))));
-        let at = |now| duty.may_wait_for_core(now);
-        assert!(!at(RECENTLY));
+        let at = |now| duty.may_wait_for_core(now, false);
+        let if_quiet = |now| duty.may_wait_for_core(now, true);
+        assert!(!at(RECENTLY) && !if_quiet(1));
         assert!(matches!(duty.wake(), Send::Start));
         assert!(at(RECENTLY * 9), "it may wait for a core to begin on");
         duty.not_started();
@@ -194,6 +205,7 @@ mod tests {
         assert!(at(1) && at(u64::MAX - 1));
         duty.begin_rest(&seat, 1_000);
         assert!(at(1_000) && at(RECENTLY + 999) && !at(RECENTLY + 1_000));
+        assert!(if_quiet(u64::MAX - 1));
         // Sent for, it waits until it runs.
         assert!(matches!(duty.wake(), Send::Unpark(_)));
         assert!(at(RECENTLY * 9));

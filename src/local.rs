@@ -125,9 +125,9 @@ impl Remote {
     }
 
     /// The owner is in for a long stretch: whoever serves now must be able to preempt it.
-    pub(crate) fn lengthen_slice(&self) {
+    pub(crate) fn lengthen_slice(&self, slice: Slice) {
         if let Some(clock) = self.clock() {
-            clock.set_slice(Slice::Long);
+            clock.set_slice(slice);
             // Relaxed: see `Local::set_slice`.
             self.slice_was_changed.store(true, Relaxed);
         }
@@ -825,6 +825,7 @@ impl Local {
     /// work anyway.
     pub(crate) fn look_around(&self, now: u64) {
         self.note_cpu();
+        self.shared.room.look(now);
         self.shared.follow_limits(now);
         self.follow_gathering();
         if !self.shared.config.pins.is_empty()

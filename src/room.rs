@@ -5,7 +5,9 @@
 //! switch. Which CPUs are busy at this moment says little (who has just been answered is always ready when one looks), so
 //! what counts is how much others have used lately.
 //!
-//! Whoever is about to wake a worker for ready tasks looks, every [`PERIOD`] at most: an idle runtime looks at nothing.
+//! It also decides how threads in closures make way for the duty thread ([`duty`](crate::duty)).
+//!
+//! Threads that have work anyway look, one of them every [`PERIOD`] at most: an idle runtime looks at nothing.
 
 use std::sync::atomic::AtomicU32;
 use std::sync::atomic::AtomicU64;
@@ -20,15 +22,17 @@ const PERIOD: u64 = 100_000_000;
 const LONGEST: u64 = 1_000_000_000;
 /// A CPU, in the unit of `others`.
 const ONE: u32 = 100;
+/// What `others` is while it is not known: wake-ups go on, but closures do not rely on being alone.
+const UNKNOWN: u32 = u32::MAX;
 
 /// See the [module](self).
 #[derive(Debug)]
 pub(crate) struct Room {
     /// On the runtime's clock. Relaxed: whoever finds it due tries to move it on.
     next_look: AtomicU64,
-    /// How many CPUs others have used, in hundredths. Relaxed: an estimate.
+    /// How many CPUs others have used, in hundredths, or [`UNKNOWN`]. Relaxed: an estimate.
     others: AtomicU32,
-    /// How many CPUs there are; zero while that is not known. Relaxed: an estimate.
+    /// How many CPUs there are. Relaxed: an estimate.
     cpus: AtomicU32,
     /// Where the runtime may run: masks of single threads may be narrower.
     mask: Option<Affinity>,
@@ -48,7 +52,7 @@ impl Room {
     pub(crate) fn new(mask: Option<Affinity>) -> Self {
         Self {
             next_look: AtomicU64::new(0),
-            others: AtomicU32::new(0),
+            others: AtomicU32::new(UNKNOWN),
             cpus: AtomicU32::new(0),
             mask,
             account: Mutex::default(),
@@ -61,7 +65,13 @@ impl Room {
         leaves(self.cpus.load(Relaxed), self.others.load(Relaxed), working + 1)
     }
 
-    fn look(&self, now: u64) {
+    /// Whether the machine is this process's own, but for less than half a CPU, as of the last look.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.others.load(Relaxed) < ONE / 2
+    }
+
+    /// Looks, if it is time to.
+    pub(crate) fn look(&self, now: u64) {
         let due = self.next_look.load(Relaxed);
         let next = now.saturating_add(PERIOD);
         if now >= due && self.next_look.compare_exchange(due, next, Relaxed, Relaxed).is_ok() {
@@ -88,20 +98,23 @@ impl Room {
             Some(used_by_others(time, busy.saturating_sub(busy_then), own.saturating_sub(own_then)))
         });
         // Half of what was thought before, since the kernel's account is coarse.
-        let mean = others.map_or(0, |others| self.others.load(Relaxed).midpoint(others));
-        self.others.store(mean, Relaxed);
+        let mean = others.map(|others| match self.others.load(Relaxed) {
+            UNKNOWN => others,
+            before => before.midpoint(others),
+        });
+        self.others.store(mean.unwrap_or(UNKNOWN), Relaxed);
     }
 }
 
 /// Of a time in which the CPUs were busy for so long, and this process for so long: how many CPUs others had, in hundredths.
 fn used_by_others(time: u64, busy: u64, own: u64) -> u32 {
     let hundredths = busy.saturating_sub(own).saturating_mul(ONE.into()) / time;
-    u32::try_from(hundredths).unwrap_or(u32::MAX)
+    u32::try_from(hundredths).unwrap_or(UNKNOWN - 1).min(UNKNOWN - 1)
 }
 
 /// Whether so many threads have a CPU each, or the last of them at least half of one.
 fn leaves(cpus: u32, others: u32, threads: u32) -> bool {
-    cpus == 0 || threads.saturating_mul(ONE).saturating_add(others) <= cpus * ONE + ONE / 2
+    others == UNKNOWN || threads.saturating_mul(ONE).saturating_add(others) <= cpus * ONE + ONE / 2
 }
 
 #[cfg(test)]
@@ -112,15 +125,23 @@ mod tests {
     fn others_have_what_was_busy_and_not_ones_own() {
         assert_eq!(used_by_others(100, 150, 100), 50);
         assert_eq!(used_by_others(100, 90, 100), 0);
-        assert_eq!(used_by_others(1, u64::MAX, 0), u32::MAX);
+        assert_eq!(used_by_others(1, u64::MAX, 0), UNKNOWN - 1);
     }
 
     #[test]
     fn there_is_room_for_a_thread_that_has_half_a_cpu() {
         assert!(leaves(2, 0, 2) && leaves(2, 50, 2) && !leaves(2, 51, 2));
         assert!(leaves(2, 150, 1) && !leaves(2, 0, 3));
-        // Nothing is known.
-        assert!(leaves(0, 0, 7));
+        let room = Room::new(None);
+        assert!(!room.is_quiet(), "nothing is known");
+        assert_eq!(
+            [49, 50].map(|others| {
+                room.others.store(others, Relaxed);
+                room.is_quiet()
+            }),
+            [true, false]
+        );
+        assert!(leaves(0, UNKNOWN, 7), "nothing is known");
     }
 
     #[test]
@@ -139,7 +160,7 @@ mod tests {
         if cpus > 0 {
             assert!(!room.has_one_more(PERIOD, 0), "not looked yet");
             // A look after a long time forgets.
-            assert!(room.has_one_more(PERIOD + 2 * LONGEST, 0));
+            assert!(room.has_one_more(PERIOD + 2 * LONGEST, 0) && !room.is_quiet());
         }
     }
 }

@@ -48,7 +48,7 @@ use crate::lifecycle::Lifecycle;
 use crate::local::{self, Local, Remote, Role, Threads};
 use crate::long_polls::LongPolls;
 use crate::metrics::{Counters, Metrics};
-use crate::os::{self, Affinity};
+use crate::os::{self, Affinity, Slice};
 use crate::pressure::PressureConfig;
 use crate::processors::{Census, ProcessorId, Processors, Seat, Wake, fence};
 use crate::rest::Rest;
@@ -225,7 +225,7 @@ fn is_worth_displacing(tasks: usize, stretch: u64) -> bool {
 pub(crate) struct Shared {
     pub(crate) config: Config,
     /// Whether there are CPUs for those who are woken for tasks.
-    room: Room,
+    pub(crate) room: Room,
     pub(crate) processors: Processors,
     pub(crate) threads: Threads,
     pub(crate) injector: Injectors<Runnable>,
@@ -673,6 +673,16 @@ impl Shared {
         for thread in self.threads.all() {
             thread.ask();
         }
+    }
+
+    /// The slice of a thread in a closure.
+    pub(crate) fn slice_to_compute(&self) -> Slice {
+        if self.room.is_quiet() { Slice::Long } else { Slice::Default }
+    }
+
+    /// Whether a closure should yield at a beat: see [*Who waits for a core*](crate::duty#who-waits-for-a-core).
+    pub(crate) fn duty_may_wait_for_core(&self, now: u64) -> bool {
+        self.duty.may_wait_for_core(now, self.room.is_quiet())
     }
 
     /// Somebody yields, and may be waiting for what a paused clock has been advanced past: whoever sits in the driver

@@ -13,7 +13,7 @@ use crate::carried::Carried;
 use crate::heartbeat::{Beat, FIRST};
 use crate::latent::Owner;
 use crate::local::{self, Local, Role};
-use crate::os::{self, Slice};
+use crate::os;
 use crate::parker::Parker;
 use crate::processors::{Census, fence};
 use crate::task::contained::Contained;
@@ -50,7 +50,7 @@ impl Drop for Computing {
 fn begin_computing(local: &Local) {
     let shared = &*local.shared;
     if shared.processors.begin_computing(local.seat()) {
-        local.set_slice(Slice::Long);
+        local.set_slice(shared.slice_to_compute());
         local.flush_tasks();
         shared.cover();
     }
@@ -101,7 +101,7 @@ fn beat_at(latent: Owner<'_>, publish: bool) {
             heartbeat.calm();
             Beat::Nothing
         };
-        let may_yield = shared.duty.may_wait_for_core(now) && heartbeat.yield_is_due(now);
+        let may_yield = shared.duty_may_wait_for_core(now) && heartbeat.yield_is_due(now);
         (beat, heartbeat.is_long(now), may_yield)
     });
     if local.remote.role() != Role::Resident {
@@ -116,6 +116,9 @@ fn beat_at(latent: Owner<'_>, publish: bool) {
         begin_computing(local);
     }
     local.look_around(now);
+    if local.seat().is_computing() && local.remote.role() == Role::Worker {
+        local.set_slice(shared.slice_to_compute());
+    }
     if beat != Beat::Nothing {
         shared.begin_taking_core(local);
         if !offered || matches!(beat, Beat::Spread | Beat::Publish) {

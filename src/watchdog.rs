@@ -257,7 +257,7 @@ fn found_stuck(shared: &Shared, remote: &Arc<Remote>, still: bool) {
 /// Whoever serves now must be able to preempt it.
 fn lengthen_slice(shared: &Shared, remote: &Remote) {
     if shared.config.slices {
-        remote.lengthen_slice();
+        remote.lengthen_slice(shared.slice_to_compute());
     }
 }
 

@@ -24,7 +24,6 @@ use std::sync::Arc;
 use std::thread;
 
 use crate::driver::Token;
-use crate::duty::Duty;
 use crate::injectors::FirstAt;
 use crate::lifecycle;
 use crate::local::{Local, Owned, Remote, Role, Turn};
@@ -605,12 +604,12 @@ impl<'a> Worker<'a> {
         }
         run_hook(shared.config.hooks.on_thread_park.as_ref());
         let hands_back = self.hand_driver_back();
-        if hands_back || shared.config.slices {
-            shared.duty.begin_rest(local.seat(), os::now());
-        }
         if hands_back {
-            Duty::sleep_outside(local.seat());
+            shared.duty.sleep_outside(local.seat());
         } else {
+            if shared.config.slices {
+                shared.duty.begin_rest(local.seat(), os::now());
+            }
             shared.duty.sleep(local.seat(), &shared.driver, |token| self.park_with(token));
             self.left_driver();
         }

@@ -380,7 +380,7 @@ fn an_event_while_the_driver_is_handed_back_is_taken() {
             }
             if world.processors.census().idle > 0 {
                 World::wake_worker(&world);
-                Duty::sleep_outside(&on_duty);
+                world.duty.sleep_outside(&on_duty);
             } else {
                 world.duty.sleep(&on_duty, &world.driver, |token| token.park(&on_duty.parker));
             }
