@@ -149,7 +149,7 @@ fn other_cpu() -> Duration {
     CpuClock::own().elapsed().saturating_sub(own)
 }
 
-pub(super) fn own_tid() -> libc::pid_t {
+fn own_tid() -> libc::pid_t {
     // SAFETY: it has no conditions.
     unsafe { libc::gettid() }
 }

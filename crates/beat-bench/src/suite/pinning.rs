@@ -1,9 +1,7 @@
 //! What pinning brings and costs: the same programs on Beat with its workers pinned (the default of a runtime that is
-//! the process's own), on Beat without, and on tokio and rayon, alone and beside a thread that spins on one core.
+//! the process's own), on Beat without, and on tokio and rayon, alone and beside a process that spins on one core.
 
-use std::sync::atomic::AtomicBool;
-use std::sync::atomic::Ordering::Relaxed;
-use std::thread;
+use std::process::{Child, Command};
 
 use super::figures::{BEAT, Bars, Group, Row, SEQUENTIAL};
 use super::options::Options;
@@ -26,7 +24,7 @@ pub(crate) fn run(parser: lexopt::Parser) -> Result<(), Failure> {
     let pools = Pools::new(&options)?;
     let alone = Group { title: "Alone".into(), id: "alone", rows: pools.rows(&options) };
     let rows = beside_a_neighbour(|| pools.rows(&options))?;
-    let beside = Group { title: "Beside a thread that spins on one core".into(), id: "beside", rows };
+    let beside = Group { title: "Beside a process that spins on one core".into(), id: "beside", rows };
     let mut bars = Bars::default();
     if options.workers == 2 {
         for row in &alone.rows {
@@ -41,7 +39,7 @@ pub(crate) fn run(parser: lexopt::Parser) -> Result<(), Failure> {
         suite: "pinning",
         setup: format!(
             "Medians of {} interleaved rounds, on {} workers. Programs that fork run on rayon, tasks on tokio. \
-             The neighbour is an ordinary thread, pinned to the first core.",
+             The neighbour is an ordinary process, pinned to the first core.",
             options.rounds(),
             options.workers
         ),
@@ -88,21 +86,20 @@ impl Pools {
     }
 }
 
-/// Calls `f` while a thread spins on the first core.
+/// Calls `f` while another process spins on the first core.
 fn beside_a_neighbour<R>(f: impl FnOnce() -> R) -> Result<R, Failure> {
-    let stop = AtomicBool::new(false);
-    thread::scope(|scope| {
-        let neighbour = scope.spawn(|| {
-            idle::pin(idle::own_tid(), 0)?;
-            // Relaxed: a request.
-            while !stop.load(Relaxed) {
-                std::hint::spin_loop();
-            }
-            std::io::Result::Ok(())
-        });
-        let result = f();
-        stop.store(true, Relaxed);
-        neighbour.join().map_err(|_| "the neighbour panicked")??;
-        Ok(result)
-    })
+    let neighbour = Command::new("sh").args(["-c", "while :; do :; done"]).spawn()?;
+    let neighbour = Neighbour(neighbour);
+    idle::pin(neighbour.0.id() as i32, 0)?;
+    Ok(f())
+}
+
+/// Ends with the run.
+struct Neighbour(Child);
+
+impl Drop for Neighbour {
+    fn drop(&mut self) {
+        // It has ended already.
+        let _ = self.0.kill().and_then(|()| self.0.wait());
+    }
 }
