@@ -826,7 +826,10 @@ impl Shared {
     ///
     /// The system refused a thread.
     pub(crate) fn start(&self) -> io::Result<()> {
-        self.follow_limits(os::now());
+        let now = os::now();
+        // Both open their files here, and not on the way of a closure.
+        self.follow_limits(now);
+        self.room.look(now);
         for processor in self.config.pool.started_here(self.config.workers) {
             worker::start(self, Some(processor))?;
         }
