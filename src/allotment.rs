@@ -22,11 +22,10 @@
 //! know that they wait for something else than CPU most of the time.
 
 use std::path::Path;
-use std::sync::atomic::AtomicU64;
-use std::sync::atomic::Ordering::Relaxed;
 
 use crate::gathering::{self, Account, Advice, Gathered, Gathering};
 use crate::local::{Role, Threads};
+use crate::next_look::NextLook;
 use crate::os::{self, Affinity, CpuGroups, ThreadClock, Throttled};
 use crate::scheduler::Config;
 use crate::sync::Mutex;
@@ -38,8 +37,7 @@ const PERIOD: u64 = 500_000_000;
 /// When to look next. See the [module](self).
 #[derive(Debug)]
 pub(crate) struct Allotment {
-    /// On the runtime's clock; never if that is the last moment there is. Relaxed: whoever finds it due tries to move it on.
-    next_look: AtomicU64,
+    next_look: NextLook,
     /// The control groups of this process; opened by the first who asks. A runtime's, and not the process's: in a child of
     /// `fork` a lock of the process's may be held for ever, and the files are still the parent's.
     groups: Mutex<Option<CpuGroups>>,
@@ -50,12 +48,12 @@ pub(crate) struct Allotment {
 impl Allotment {
     /// `follows`: whether anybody looks.
     pub(crate) fn new(follows: bool) -> Self {
-        let next_look = AtomicU64::new(if follows { 0 } else { u64::MAX });
+        let next_look = NextLook::at(if follows { 0 } else { u64::MAX });
         Self { next_look, groups: Mutex::new(None), gathering: Mutex::default() }
     }
 
     pub(crate) fn is_due(&self, now: u64) -> bool {
-        now >= self.next_look.load(Relaxed)
+        self.next_look.is_due(now)
     }
 
     /// Looks, unless another thread has come first, and calls `limit` with the number of processors. Gives its answer.
@@ -66,9 +64,7 @@ impl Allotment {
         threads: &Threads,
         limit: impl FnOnce(u32) -> bool,
     ) -> bool {
-        let due = self.next_look.load(Relaxed);
-        let next = now.saturating_add(PERIOD);
-        if now < due || self.next_look.compare_exchange(due, next, Relaxed, Relaxed).is_err() {
+        if !self.next_look.claim(now, PERIOD) {
             return false;
         }
         // Kept: an earlier look must not have the last word.
@@ -104,8 +100,7 @@ impl Allotment {
             }
             return;
         };
-        // Whoever looks meanwhile moves it on again. Relaxed: see there.
-        self.next_look.store(now.saturating_add(gathering::WINDOW), Relaxed);
+        self.next_look.come_back(now, gathering::WINDOW);
         let account = Account { used: os::process_cpu_time(), throttled: throttled.periods };
         let mut gathering = self.gathering.lock();
         match gathering.look(now, account, cpus) {

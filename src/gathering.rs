@@ -124,12 +124,19 @@ pub(crate) struct Gathered {
     pinned: bool,
 }
 
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 struct Masks {
+    /// Where the threads are to run, or were to run last.
+    place: Option<Affinity>,
+    /// They are let go.
+    is_over: bool,
+}
+
+impl Masks {
     /// Where the threads are to run now, unless they are let go.
-    bound: Option<Affinity>,
-    /// Where they were to run last.
-    last: Option<Affinity>,
+    fn bound(&self) -> Option<&Affinity> {
+        self.place.as_ref().filter(|_| !self.is_over)
+    }
 }
 
 impl Gathered {
@@ -144,22 +151,22 @@ impl Gathered {
 
     /// Whether this mask is one that a thread has from the runtime, and not from its user.
     pub(crate) fn is_own(&self, mask: &Affinity) -> bool {
-        self.pinned || self.masks.lock().last.as_ref() == Some(mask)
+        self.pinned || self.masks.lock().place.as_ref() == Some(mask)
     }
 
     /// Whether the threads are to run on fewer CPUs than they may.
     pub(crate) fn is_gathered(&self) -> bool {
-        self.masks.lock().bound.is_some()
+        self.masks.lock().bound().is_some()
     }
 
     /// The threads are to run where `bound` says.
     pub(crate) fn gather(&self, bound: Affinity) {
-        self.change(|masks| *masks = Masks { bound: Some(bound.clone()), last: Some(bound) });
+        self.change(|masks| *masks = Masks { place: Some(bound), is_over: false });
     }
 
     /// They may run again where they ran before.
     pub(crate) fn let_go(&self) {
-        self.change(|masks| masks.bound = None);
+        self.change(|masks| masks.is_over = true);
     }
 
     fn change(&self, change: impl FnOnce(&mut Masks)) {
@@ -201,7 +208,7 @@ impl Follower {
     fn follow_change(&mut self, gathered: &Gathered) {
         let (version, bound) = {
             let masks = gathered.masks.lock();
-            (gathered.version.load(Relaxed), masks.bound.clone())
+            (gathered.version.load(Relaxed), masks.bound().cloned())
         };
         self.version = version;
         let Some(free) = gathered.free() else { return };

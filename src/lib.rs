@@ -95,6 +95,8 @@ mod metrics;
 #[cfg(all(test, loom))]
 mod model;
 #[cfg(not(loom))]
+mod next_look;
+#[cfg(not(loom))]
 mod os;
 mod parker;
 #[cfg(not(loom))]

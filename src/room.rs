@@ -10,9 +10,9 @@
 //! Threads that have work anyway look, one of them every [`PERIOD`] at most: an idle runtime looks at nothing.
 
 use std::sync::atomic::AtomicU32;
-use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 
+use crate::next_look::NextLook;
 use crate::os::{self, Affinity, BusyTime};
 use crate::sync::Mutex;
 
@@ -28,34 +28,31 @@ const UNKNOWN: u32 = u32::MAX;
 /// See the [module](self).
 #[derive(Debug)]
 pub(crate) struct Room {
-    /// On the runtime's clock. Relaxed: whoever finds it due tries to move it on.
-    next_look: AtomicU64,
+    next_look: NextLook,
     /// How many CPUs others have used, in hundredths, or [`UNKNOWN`]. Relaxed: an estimate.
     others: AtomicU32,
     /// How many CPUs there are. Relaxed: an estimate.
     cpus: AtomicU32,
-    /// Where the runtime may run: masks of single threads may be narrower.
-    mask: Option<Affinity>,
     account: Mutex<Account>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Account {
-    /// `None` before the first look, and where nothing is known.
+    /// `None` where nothing is known.
     busy: Option<BusyTime>,
     /// When the last look was, what all had used until then, and what this process had.
     before: Option<(u64, u64, u64)>,
 }
 
 impl Room {
-    /// `mask`: the CPUs that the runtime may use.
+    /// `mask`: the CPUs that the runtime may use; those of single threads may be fewer.
     pub(crate) fn new(mask: Option<Affinity>) -> Self {
+        let account = Account { busy: mask.and_then(BusyTime::of), before: None };
         Self {
-            next_look: AtomicU64::new(0),
+            next_look: NextLook::at(0),
             others: AtomicU32::new(UNKNOWN),
             cpus: AtomicU32::new(0),
-            mask,
-            account: Mutex::default(),
+            account: Mutex::new(account),
         }
     }
 
@@ -72,9 +69,7 @@ impl Room {
 
     /// Looks, if it is time to.
     pub(crate) fn look(&self, now: u64) {
-        let due = self.next_look.load(Relaxed);
-        let next = now.saturating_add(PERIOD);
-        if now >= due && self.next_look.compare_exchange(due, next, Relaxed, Relaxed).is_ok() {
+        if self.next_look.claim(now, PERIOD) {
             self.measure(now);
         }
     }
@@ -82,12 +77,9 @@ impl Room {
     #[cold]
     fn measure(&self, now: u64) {
         let mut account = self.account.lock();
-        if account.busy.is_none() {
-            account.busy = self.mask.clone().and_then(BusyTime::of);
-        }
         let Some((busy, cpus)) = account.busy.as_mut().and_then(BusyTime::read) else {
             // Nobody is known to be there.
-            self.next_look.store(u64::MAX, Relaxed);
+            self.next_look.come_back(now, u64::MAX);
             return;
         };
         let own = os::process_cpu_time();
@@ -148,13 +140,13 @@ mod tests {
     fn a_look_is_worth_one_period() {
         let mask = Affinity::current().ok();
         let cpus = mask.as_ref().map_or(0, |mask| mask.cpus().len());
-        let room = Room::new(mask);
-        // From a thread that may not run everywhere.
-        let look = || {
-            let _ = room.mask.as_ref().map(|mask| Affinity::of(mask.cpus().into_iter().take(1))?.apply());
-            room.has_one_more(1, 0)
+        // Begun by a thread that may not run everywhere.
+        let begin = || {
+            let _ = mask.as_ref().map(|mask| Affinity::of(mask.cpus().into_iter().take(1))?.apply());
+            Room::new(mask.clone())
         };
-        assert!(std::thread::scope(|scope| scope.spawn(look).join().unwrap()));
+        let room = std::thread::scope(|scope| scope.spawn(begin).join().unwrap());
+        assert!(room.has_one_more(1, 0));
         assert_eq!(room.cpus.load(Relaxed) as usize, cpus);
         room.others.store(7_000_000, Relaxed);
         if cpus > 0 {

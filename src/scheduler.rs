@@ -827,7 +827,7 @@ impl Shared {
     /// The system refused a thread.
     pub(crate) fn start(&self) -> io::Result<()> {
         let now = os::now();
-        // Both open their files here, and not on the way of a closure.
+        // The one opens its files, the other has something to measure from: neither on the way of a closure.
         self.follow_limits(now);
         self.room.look(now);
         for processor in self.config.pool.started_here(self.config.workers) {

@@ -87,7 +87,6 @@ fn beat_at(latent: Owner<'_>, publish: bool) {
         return;
     }
     let shared = &*local.shared;
-    local.note_cpu();
     let now = os::now();
     let census = shared.processors.census();
     let census = Census { idle: shared.idle_cores(local, census), ..census };

@@ -16,6 +16,7 @@ pub(crate) mod pinning;
 pub(crate) mod plot;
 pub(crate) mod pressure;
 pub(crate) mod priority;
+mod process;
 pub(crate) mod quota;
 pub(crate) mod report;
 pub(crate) mod scale;

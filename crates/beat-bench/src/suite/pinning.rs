@@ -1,10 +1,11 @@
 //! What pinning brings and costs: the same programs on Beat with its workers pinned (the default of a runtime that is
 //! the process's own), on Beat without, and on tokio and rayon, alone and beside a process that spins on one core.
 
-use std::process::{Child, Command};
+use std::process::Command;
 
 use super::figures::{BEAT, Bars, Group, Row, SEQUENTIAL};
 use super::options::Options;
+use super::process::Process;
 use super::report::Section;
 use super::{fork, idle, tasks};
 use crate::Failure;
@@ -89,17 +90,7 @@ impl Pools {
 /// Calls `f` while another process spins on the first core.
 fn beside_a_neighbour<R>(f: impl FnOnce() -> R) -> Result<R, Failure> {
     let neighbour = Command::new("sh").args(["-c", "while :; do :; done"]).spawn()?;
-    let neighbour = Neighbour(neighbour);
+    let neighbour = Process(neighbour);
     idle::pin(neighbour.0.id() as i32, 0)?;
     Ok(f())
-}
-
-/// Ends with the run.
-struct Neighbour(Child);
-
-impl Drop for Neighbour {
-    fn drop(&mut self) {
-        // It has ended already.
-        let _ = self.0.kill().and_then(|()| self.0.wait());
-    }
 }

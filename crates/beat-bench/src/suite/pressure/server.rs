@@ -4,10 +4,11 @@ use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdout, Command, Stdio};
+use std::process::{ChildStdout, Command, Stdio};
 
 use serde_json::Value;
 
+use super::super::process::Process;
 use super::group::Group;
 use super::options::Options;
 use crate::Failure;
@@ -40,17 +41,6 @@ pub(super) struct Server {
     /// Kept open: a program whose output nobody takes fails to print.
     _stdout: BufReader<ChildStdout>,
     pub(super) group: Group,
-}
-
-#[derive(Debug)]
-struct Process(Child);
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        // An error means that it has ended already.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
 }
 
 impl Server {

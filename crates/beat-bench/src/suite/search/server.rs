@@ -3,12 +3,13 @@
 use std::io::{self, BufRead, BufReader};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdout, Command, Stdio};
+use std::process::{ChildStdout, Command, Stdio};
 use std::time::Duration;
 
 use serde_json::Value;
 
 use super::super::clock::CpuClock;
+use super::super::process::Process;
 use super::http;
 use super::options::Options;
 use crate::Failure;
@@ -46,18 +47,6 @@ pub(super) struct Server {
     _process: Process,
     /// Kept open: a program whose output nobody takes fails to print.
     _stdout: BufReader<ChildStdout>,
-}
-
-/// A child that does not outlive its parent's interest in it.
-#[derive(Debug)]
-struct Process(Child);
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        // An error means that it has ended already.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
 }
 
 impl Server {
