@@ -7,6 +7,7 @@
 //! - *Long polls*: a *stretch* lasts from where tokio has been entered, or has come back from its events, to where it
 //!   goes to wait for events, or is left. One that lasts longer than a heartbeat while there are foreign tasks held one
 //!   long poll, many short ones in a row, or a waker that took its time. It is wall-clock time, as for those who wait.
+//!   A task whose first poll comes in a stretch that began without foreign tasks is not timed there: a lower bound, too.
 //!
 //! Without foreign tasks a stretch costs two looks at tokio's count of them and no look at the clock.
 //!
@@ -67,6 +68,8 @@ impl Escaped {
 
     /// It ends.
     pub(crate) fn end_stretch(&self) {
+        // First: who sees a long poll counted may give tokio the next task, which must not pass for the one that has ended.
+        self.look();
         let since = self.since.load(Relaxed);
         if since > 0 {
             self.since.store(0, Relaxed);
@@ -76,7 +79,6 @@ impl Escaped {
                 self.warn_of_long_poll(lasted);
             }
         }
-        self.look();
     }
 
     /// How many foreign tasks are alive now.
