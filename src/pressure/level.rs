@@ -91,7 +91,7 @@ impl Policy {
     }
 }
 
-/// How far below a threshold the score must fall for its level to end.
+/// How far below a threshold the score must fall for its level to end; below a low one, half of that one.
 const HYSTERESIS: f64 = 3.0;
 /// Stalls that confirm, in per cent of the time.
 const CONFIRMING: f64 = 10.0;
@@ -159,7 +159,9 @@ impl Judge {
         let score = self.policy.score(reading, stalled);
         let confirmed = self.policy == Policy::Headroom && stalled >= CONFIRMING;
         let due = |slack: f64| {
-            let reached = self.thresholds.iter().take_while(|t| score >= **t - slack).count();
+            // Half of a low threshold at most, or no score would be low enough.
+            let is_reached = |threshold: &&f64| score >= **threshold - slack.min(**threshold / 2.0);
+            let reached = self.thresholds.iter().take_while(is_reached).count();
             let level = Level::ALL[reached];
             if confirmed && level > Level::None { level.next() } else { level }
         };
@@ -242,6 +244,18 @@ mod tests {
             let (level, share) = judge.judge(1_000 * MS, &stalled(Duration::from_millis(200), used));
             assert_eq!((level, share.round()), (expected, 20.0), "{used} % used");
         }
+    }
+
+    #[test]
+    fn a_level_of_a_low_threshold_falls_too() {
+        let mut judge = Judge::new(Policy::StallOnly, [1.0, 5.0, 20.0, 50.0], Duration::ZERO);
+        let mut at = |seconds: u64, millis: u64| {
+            judge.judge(seconds * 1_000 * MS, &stalled(Duration::from_millis(millis), 50)).0
+        };
+        assert_eq!(at(0, 0), Level::None);
+        assert_eq!(at(1, 10), Level::Low);
+        assert_eq!(at(2, 16), Level::Low, "0.6 per cent");
+        assert_eq!(at(3, 20), Level::None, "0.4 per cent");
     }
 
     #[test]
