@@ -36,10 +36,17 @@ const CALM: u32 = 20;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u64)]
 pub(crate) enum Share {
-    /// There are cores without a worker.
+    /// There are cores without a worker that works.
     WithSpareCores = 1,
     /// There are none.
     OfFullMachine = 3,
+}
+
+impl Share {
+    /// Where so many workers, the caller among them, work on so many CPUs.
+    pub(crate) fn on(cpus: usize, working: u32) -> Self {
+        if cpus > working as usize { Self::WithSpareCores } else { Self::OfFullMachine }
+    }
 }
 
 /// What a look has decided.
@@ -56,7 +63,6 @@ pub(crate) enum Binding {
 /// What one bound worker remembers; times are nanoseconds on the runtime's clock. See the [module](self).
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Crowding {
-    share: Share,
     next_look: u64,
     /// At the last look; `None` before the first, and after the thread was bound.
     before: Option<RunTimes>,
@@ -68,8 +74,8 @@ pub(crate) struct Crowding {
 }
 
 impl Crowding {
-    pub(crate) const fn new(share: Share) -> Self {
-        Self { share, next_look: 0, before: None, crowded: 0, calm: CALM, until: None, hold: FIRST_HOLD }
+    pub(crate) const fn new() -> Self {
+        Self { next_look: 0, before: None, crowded: 0, calm: CALM, until: None, hold: FIRST_HOLD }
     }
 
     pub(crate) fn is_due(&self, now: u64) -> bool {
@@ -87,7 +93,7 @@ impl Crowding {
     }
 
     /// A look at `now`, if it [is due](Self::is_due).
-    pub(crate) fn look(&mut self, now: u64, times: RunTimes) -> Binding {
+    pub(crate) fn look(&mut self, now: u64, times: RunTimes, share: Share) -> Binding {
         self.next_look = now.saturating_add(WINDOW);
         if let Some(until) = self.until {
             if now < until {
@@ -98,7 +104,7 @@ impl Crowding {
                 hold: self.hold,
                 calm: 0,
                 before: Some(times),
-                ..Self::new(self.share)
+                ..Self::new()
             };
             return Binding::Bind;
         }
@@ -113,7 +119,7 @@ impl Crowding {
             return Binding::Stay;
         }
         self.before = Some(times);
-        if waited.saturating_mul(4) < ran.saturating_add(waited).saturating_mul(self.share as u64) {
+        if waited.saturating_mul(4) < ran.saturating_add(waited).saturating_mul(share as u64) {
             self.crowded = 0;
             self.calm = (self.calm + 1).min(CALM);
             return Binding::Stay;
@@ -138,6 +144,7 @@ mod tests {
         now: u64,
         times: RunTimes,
         crowding: Crowding,
+        share: Share,
     }
 
     impl Busy {
@@ -146,7 +153,7 @@ mod tests {
         }
 
         fn on(share: Share) -> Self {
-            let mut busy = Self { now: 0, times: RunTimes::default(), crowding: Crowding::new(share) };
+            let mut busy = Self { now: 0, times: RunTimes::default(), crowding: Crowding::new(), share };
             assert_eq!(busy.window(0), Binding::Stay);
             busy
         }
@@ -159,7 +166,7 @@ mod tests {
             assert!(
                 self.crowding.is_due(self.now) && !self.crowding.is_due(self.now - 1) || self.now == WINDOW
             );
-            self.crowding.look(self.now, self.times)
+            self.crowding.look(self.now, self.times, self.share)
         }
 
         /// How long it is let go.
@@ -190,6 +197,17 @@ mod tests {
         }
         assert_eq!(busy.window(75), Binding::Stay);
         assert_eq!(busy.window(75), Binding::LetGo);
+    }
+
+    #[test]
+    fn a_core_whose_worker_rests_is_to_spare() {
+        assert_eq!(Share::on(2, 1), Share::WithSpareCores);
+        assert_eq!(Share::on(2, 2), Share::OfFullMachine);
+        let mut busy = Busy::on(Share::OfFullMachine);
+        assert_eq!([(); 3].map(|()| busy.window(50)), [Binding::Stay; 3]);
+        busy.share = Share::WithSpareCores;
+        assert_eq!(busy.window(50), Binding::Stay);
+        assert_eq!(busy.window(50), Binding::LetGo);
     }
 
     #[test]
@@ -224,12 +242,13 @@ mod tests {
 
     #[test]
     fn a_worker_that_hardly_works_says_nothing_until_it_adds_up() {
-        let mut crowding = Crowding::new(Share::OfFullMachine);
+        let mut crowding = Crowding::new();
         let mut times = RunTimes::default();
         let mut let_go = 0;
         for window in 0..20 {
             times.waited += LEAST / 4;
-            let_go += u32::from(crowding.look(window * WINDOW, times) == Binding::LetGo);
+            let_go +=
+                u32::from(crowding.look(window * WINDOW, times, Share::OfFullMachine) == Binding::LetGo);
         }
         assert_eq!(let_go, 1);
     }

@@ -483,9 +483,6 @@ impl Local {
             cpu: AtomicU32::new(0),
             counters: Counters::default(),
         });
-        let config = &shared.config;
-        let has_spare_cores = config.free.as_ref().is_some_and(|f| f.cpus().len() > config.workers as usize);
-        let share = if has_spare_cores { Share::WithSpareCores } else { Share::OfFullMachine };
         // The slot is empty: this is the first write.
         let _ = remote.clock.set(ThreadClock::current());
         let local = Box::new(Self {
@@ -516,7 +513,7 @@ impl Local {
             tick: Cell::new(0),
             batch: Cell::new((0, 0, 0)),
             budgets: Budgets::default(),
-            crowding: RefCell::new(Crowding::new(share)),
+            crowding: RefCell::new(Crowding::new()),
             follower: RefCell::default(),
             schedstat: OnceCell::new(),
             remote,
@@ -851,8 +848,11 @@ impl Local {
             return crowding.look_no_more();
         };
         let config = &self.shared.config;
+        let census = self.shared.processors.census();
+        let cpus = config.free.as_ref().map_or(0, Affinity::count);
+        let share = Share::on(cpus, census.total - census.idle);
         // A refusal leaves the mask as it is: slower, nothing lost.
-        match crowding.look(now, times) {
+        match crowding.look(now, times, share) {
             Binding::Stay => return,
             Binding::LetGo => {
                 let _ = config.free.as_ref().map(Affinity::apply);

@@ -68,6 +68,11 @@ const WAKES: u64 = 8;
 const WORTH_ANY_WAKE: u64 = 200_000;
 /// How much queued work is worth a wake-up that takes a CPU from somebody else, in nanoseconds.
 const WORTH_DISPLACING: u64 = 1_000_000;
+/// What a task costs more where it was not spawned, in nanoseconds: its state, its memory and whoever awaits it are in
+/// another core's cache. Decision 20.
+const MOVE: u64 = 800;
+/// From how long a queue on, in nanoseconds, it is shared whatever that costs.
+const LONGEST_QUEUE: u64 = 2_000_000;
 /// What a wake-up takes its waker before any was measured, and what it is taken to take at most, in nanoseconds: the time of
 /// one that takes longer was somebody else's, of the woken thread say, to which the waker lost its core.
 const FIRST_MEAN_WAKE: u64 = 10_000;
@@ -77,6 +82,8 @@ const SOFT_CAP: usize = 128;
 /// With so many tasks queued, whoever awaits a task that ends goes behind them. In the LIFO slot it would run again
 /// after each of a batch of tasks that it awaits one by one.
 const MANY_TASKS: usize = 8;
+/// How many times the mean a measurement counts at most: one poll that spawns thousands of tasks says little about them.
+const MOST_GROWTH: u64 = 8;
 /// How long a ready task is taken to run before it waits, before any was measured, in nanoseconds.
 const FIRST_MEAN_STRETCH: u64 = 1_000;
 /// By what part of itself a mean must change for others to be told: each telling costs them a cache miss.
@@ -205,19 +212,32 @@ fn tell(mean: &AtomicU64, before: u64, next: u64) {
     }
 }
 
+/// The mean of what tasks take after so many polls more, of which each took so long: from 50 ns to 10 ms.
+fn next_mean_stretch(mean: u64, sample: u64, polls: u32) -> u64 {
+    let (sample, weight) = (sample.clamp(50, 10_000_000), u64::from(polls.min(16)));
+    (mean * (64 - weight) + sample.min(mean * MOST_GROWTH) * weight) / 64
+}
+
+/// How much work, in nanoseconds, another core takes off a thread with `tasks` queued tasks that take so many each: what is
+/// left of them when their move is paid.
+fn worth(tasks: usize, stretch: u64) -> u64 {
+    let (tasks, rest) = (tasks as u64, stretch.saturating_sub(MOVE));
+    if tasks * stretch >= LONGEST_QUEUE { tasks * stretch } else { tasks * rest }
+}
+
 /// Whether `tasks` queued tasks, which take so many nanoseconds each, are worth a core that is awake.
 pub fn is_worth_a_core(tasks: usize, stretch: u64) -> bool {
-    tasks as u64 * stretch >= WORTH_A_CORE
+    worth(tasks, stretch) >= WORTH_A_CORE
 }
 
 /// The same for one that is asleep, and takes so many nanoseconds to wake.
 pub fn is_worth_waking(tasks: usize, stretch: u64, wake: u64) -> bool {
-    tasks as u64 * stretch >= (wake * WAKES).clamp(WORTH_A_CORE, WORTH_ANY_WAKE)
+    worth(tasks, stretch) >= (wake * WAKES).clamp(WORTH_A_CORE, WORTH_ANY_WAKE)
 }
 
 /// The same for one whose CPU somebody else uses.
 fn is_worth_displacing(tasks: usize, stretch: u64) -> bool {
-    tasks as u64 * stretch >= WORTH_DISPLACING
+    worth(tasks, stretch) >= WORTH_DISPLACING
 }
 
 /// One runtime, as its threads and handles see it.
@@ -460,10 +480,12 @@ impl Shared {
     /// Takes a new measurement into the running mean: so many polls took so long, and in all the tasks came to wait, or
     /// ended, so many times.
     pub(crate) fn measured_stretches(&self, nanoseconds: u64, stretches: u32, polls: u32) {
-        let sample = (nanoseconds / u64::from(stretches.max(1))).clamp(50, 10_000_000);
         let mean = self.mean_stretch.load(Relaxed);
-        let weight = u64::from(polls.min(16));
-        tell(&self.mean_stretch, mean, (mean * (64 - weight) + sample * weight) / 64);
+        tell(
+            &self.mean_stretch,
+            mean,
+            next_mean_stretch(mean, nanoseconds / u64::from(stretches.max(1)), polls),
+        );
     }
 
     /// What a wake-up takes its waker, in nanoseconds.
@@ -851,10 +873,27 @@ mod tests {
 
     #[test]
     fn a_backlog_is_worth_so_many_wake_ups_within_bounds() {
-        // Where a wake-up takes next to nothing, what it is worth is the core.
-        assert!(!is_worth_waking(39, 1_000, 0) && is_worth_waking(40, 1_000, 0));
-        assert_eq!([39, 40].map(|tasks| is_worth_a_core(tasks, 1_000)), [false, true]);
-        assert!(!is_worth_waking(79, 1_000, 10_000) && is_worth_waking(80, 1_000, 10_000));
-        assert!(!is_worth_waking(199, 1_000, 1_000_000) && is_worth_waking(200, 1_000, 1_000_000));
+        // Where a wake-up takes next to nothing, what it is worth is the core. A task of 1.8 us saves one of them.
+        let stretch = MOVE + 1_000;
+        assert!(!is_worth_waking(39, stretch, 0) && is_worth_waking(40, stretch, 0));
+        assert_eq!([39, 40].map(|tasks| is_worth_a_core(tasks, stretch)), [false, true]);
+        assert!(!is_worth_waking(79, stretch, 10_000) && is_worth_waking(80, stretch, 10_000));
+        assert!(!is_worth_waking(199, stretch, 1_000_000) && is_worth_waking(200, stretch, 1_000_000));
+    }
+
+    #[test]
+    fn one_long_poll_says_little_about_the_tasks_around_it() {
+        // One that spawned for 1.3 ms, and sixty of 50 ns.
+        assert!(next_mean_stretch(100, 1_303_000 / 61, 61) < MOVE);
+        // What takes longer from now on is believed after some rounds.
+        let believed = (0..5).fold(100, |mean, _| next_mean_stretch(mean, 20_000, 61));
+        assert!((5_000..=20_000).contains(&believed), "{believed}");
+        assert_eq!(next_mean_stretch(50, 1, 61), 50);
+    }
+
+    #[test]
+    fn short_tasks_are_not_worth_their_move_unless_the_queue_is_long() {
+        assert!(!is_worth_a_core(2_499, MOVE) && is_worth_a_core(2_500, MOVE));
+        assert!(!is_worth_waking(39_999, 50, 0) && is_worth_waking(40_000, 50, u64::MAX / WAKES));
     }
 }

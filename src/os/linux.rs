@@ -67,6 +67,12 @@ impl Affinity {
             .collect()
     }
 
+    /// How many CPUs there are in it.
+    pub(crate) fn count(&self) -> usize {
+        // SAFETY: it reads the set and nothing else.
+        unsafe { libc::CPU_COUNT(&self.0) as usize }
+    }
+
     /// Binds the calling thread to this mask, and reads back that it is so.
     pub(crate) fn apply(&self) -> io::Result<()> {
         // SAFETY: the pointer is to a cpu_set_t and the size is that type's; 0 is the calling thread.

@@ -23,6 +23,10 @@ impl Affinity {
         Vec::new()
     }
 
+    pub(crate) fn count(&self) -> usize {
+        0
+    }
+
     pub(crate) fn contains(&self, _cpu: usize) -> bool {
         false
     }

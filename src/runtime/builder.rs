@@ -529,7 +529,7 @@ impl Builder {
         self.pressure.check()?;
         let unpinned = Affinity::current().ok();
         let (pins, distances) = self.places(workers, unpinned.as_ref())?;
-        let cores = unpinned.as_ref().map_or(usize::MAX, |mask| mask.cpus().len());
+        let cores = unpinned.as_ref().map_or(usize::MAX, Affinity::count);
         let free = self.free(&pins, unpinned.as_ref());
         let is_named = self.workers.is_some() || std::env::var_os(WORKERS_VARIABLE).is_some();
         // The threads of a user's pool are as many as its user says.
@@ -658,7 +658,7 @@ pub(super) fn default_workers() -> io::Result<usize> {
 /// How many CPUs the process is given: those of the mask, or of the quota, if that is less.
 pub(super) fn parallelism(quota: Option<f64>) -> usize {
     // What the standard library says has the quota in it, rounded down.
-    let by_mask = Affinity::current().map_or(0, |mask| mask.cpus().len());
+    let by_mask = Affinity::current().map_or(0, |mask| mask.count());
     let cpus = if by_mask > 0 { by_mask } else { thread::available_parallelism().map_or(1, usize::from) };
     quota.map_or(cpus, |quota| cpus.min(allotment::rounded_up(quota) as usize))
 }
