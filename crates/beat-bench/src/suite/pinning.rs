@@ -3,11 +3,11 @@
 
 use std::process::Command;
 
-use super::figures::{BEAT, Bars, Group, Row, SEQUENTIAL};
+use super::figures::{BEAT, Bars, Better, Group, Row, SEQUENTIAL};
 use super::options::Options;
 use super::process::Process;
 use super::report::Section;
-use super::{fork, idle, tasks};
+use super::{fork, http, idle, tasks};
 use crate::Failure;
 use crate::common::fork::{Pool, beat_runtime};
 use crate::common::table::Column;
@@ -23,23 +23,23 @@ const BESIDE: f64 = 1.05;
 pub(crate) fn run(parser: lexopt::Parser) -> Result<(), Failure> {
     let Some(options) = Options::parse(parser)? else { return Ok(()) };
     let pools = Pools::new(&options)?;
-    let alone = Group { title: "Alone".into(), id: "alone", rows: pools.rows(&options) };
-    let rows = beside_a_neighbour(|| pools.rows(&options))?;
+    let alone = Group { title: "Alone".into(), id: "alone", rows: pools.rows(&options)? };
+    let rows = beside_a_neighbour(|| pools.rows(&options))??;
     let beside = Group { title: "Beside a process that spins on one core".into(), id: "beside", rows };
     let mut bars = Bars::default();
     if options.workers == 2 {
         for row in &alone.rows {
-            bars.ratio_at_most(Some(row), UNPINNED, ALONE);
+            hold(&mut bars, row, UNPINNED, ALONE);
         }
         for row in &beside.rows {
-            bars.ratio_at_most(Some(row), UNPINNED, BESIDE);
-            bars.ratio_at_most(Some(row), PAIR, 1.0);
+            hold(&mut bars, row, UNPINNED, BESIDE);
+            hold(&mut bars, row, PAIR, 1.0);
         }
     }
     let section = Section {
         suite: "pinning",
         setup: format!(
-            "Medians of {} interleaved rounds, on {} workers. Programs that fork run on rayon, tasks on tokio. \
+            "Medians of {} interleaved rounds, on {} workers. Programs that fork run on rayon, tasks and servers on tokio. \
              The neighbour is an ordinary process, pinned to the first core.",
             options.rounds(),
             options.workers
@@ -48,6 +48,14 @@ pub(crate) fn run(parser: lexopt::Parser) -> Result<(), Failure> {
         bars: bars.0,
     };
     section.publish(&options)
+}
+
+/// A row is no worse than a peer's by more than so many times.
+fn hold(bars: &mut Bars, row: &Row, peer: &str, limit: f64) {
+    match row.better {
+        Better::Less => bars.ratio_at_most(Some(row), peer, limit),
+        Better::More => bars.ratio_at_least(Some(row), peer, limit.recip()),
+    }
 }
 
 struct Pools {
@@ -70,7 +78,7 @@ impl Pools {
         })
     }
 
-    fn rows(&self, options: &Options) -> Vec<Row> {
+    fn rows(&self, options: &Options) -> Result<Vec<Row>, Failure> {
         let forkers = [
             (SEQUENTIAL, &self.sequential),
             (BEAT, &self.pinned),
@@ -82,8 +90,9 @@ impl Pools {
         if let (Pool::Beat(pinned), Pool::Beat(unpinned)) = (&self.pinned, &self.unpinned) {
             let beat = [(BEAT, pinned), (UNPINNED, unpinned)];
             rows.extend(tasks::on_runtimes(options, &beat, (PAIR, &self.tokio)));
+            rows.extend(http::on_runtimes(options, &beat, (PAIR, &self.tokio))?);
         }
-        rows
+        Ok(rows)
     }
 }
 

@@ -31,15 +31,19 @@ pub(crate) fn run(parser: lexopt::Parser) -> Result<(), Failure> {
     let servers = Servers::start(options.workers)?;
     let mut groups = Vec::new();
     for (index, (handler, target)) in HANDLERS.into_iter().enumerate() {
-        let mut rows = Vec::new();
+        let mut group = Vec::new();
         for connections in CONNECTIONS {
             let name = name(handler, connections);
             if options.wants(&name) {
-                rows.extend(servers.rows(&options, &name, target, connections)?);
+                group.extend(rows(&servers.addrs, &options, &name, target, connections)?);
             }
         }
-        if !rows.is_empty() {
-            groups.push(Group { title: format!("HTTP, {handler}"), id: ["hello", "work"][index], rows });
+        if !group.is_empty() {
+            groups.push(Group {
+                title: format!("HTTP, {handler}"),
+                id: ["hello", "work"][index],
+                rows: group,
+            });
         }
     }
     let bars = if options.workers == 2 { bars(&groups) } else { Bars::default() };
@@ -60,7 +64,30 @@ pub(crate) fn run(parser: lexopt::Parser) -> Result<(), Failure> {
 
 /// One row of each kind, with so many workers.
 pub(super) fn hello_rows(options: &Options) -> Result<Vec<Row>, Failure> {
-    Servers::start(options.workers)?.rows(options, &name("hello", 64), "/", 64)
+    rows(&Servers::start(options.workers)?.addrs, options, &name("hello", 64), "/", 64)
+}
+
+/// Requests a second at 64 connections, of each kind, on runtimes that are there. Their servers go with them.
+pub(super) fn on_runtimes(
+    options: &Options,
+    beat: &[(&'static str, &beat::Runtime)],
+    tokio: (&'static str, &tokio::runtime::Runtime),
+) -> Result<Vec<Row>, Failure> {
+    let work = Work::lasting(HANDLER);
+    let mut addrs = vec![(tokio.0, server::start(tokio.1, work)?)];
+    for (who, runtime) in beat {
+        addrs.push((who, server::start(*runtime, work)?));
+    }
+    let mut requests = Vec::new();
+    for (handler, target) in HANDLERS {
+        let name = name(handler, 64);
+        if !options.wants(&name) {
+            continue;
+        }
+        let rows = rows(&addrs, options, &name, target, 64)?;
+        requests.extend(rows.into_iter().filter(|row| row.what.ends_with(RATE)));
+    }
+    Ok(requests)
 }
 
 fn name(handler: &str, connections: usize) -> String {
@@ -86,38 +113,37 @@ impl Servers {
         ];
         Ok(Self { addrs, _engines: (beat, tokio, current, smol) })
     }
+}
 
-    fn rows(
-        &self,
-        options: &Options,
-        name: &str,
-        target: &str,
-        connections: usize,
-    ) -> Result<Vec<Row>, Failure> {
-        let time = options.pick(Duration::from_secs(1), Duration::from_millis(100));
-        let entrants = self
-            .addrs
-            .iter()
-            .map(|(who, addr)| Entrant::new(*who, move || load::measure(*addr, target, connections, time)));
-        let rounds = Rounds { rounds: options.rounds(), turns: 1 };
-        let measured = rounds.interleave(entrants.collect());
-        let figures: [Column; 5] = [
-            (RATE, "/s", Better::More, |seen| seen.requests),
-            (CPU, "µs", Better::Less, |seen| seen.server_cpu),
-            ("p50", "µs", Better::Less, |seen| seen.p50),
-            (P99, "µs", Better::Less, |seen| seen.p99),
-            ("CPU of the load, a request", "µs", Better::Less, |seen| seen.generator_cpu),
-        ];
-        let mut rows =
-            figures.map(|(what, unit, better, _)| Row::new(format!("{name}: {what}"), unit, better));
-        for (who, turns) in measured {
-            let turns = turns.into_iter().collect::<Result<Vec<Seen>, Failure>>()?;
-            for (row, (.., of)) in rows.iter_mut().zip(figures) {
-                row.set(who, turns.iter().map(of).collect());
-            }
+/// Each engine's server under load in turn.
+fn rows(
+    addrs: &[(&'static str, SocketAddr)],
+    options: &Options,
+    name: &str,
+    target: &str,
+    connections: usize,
+) -> Result<Vec<Row>, Failure> {
+    let time = options.pick(Duration::from_secs(1), Duration::from_millis(100));
+    let entrants = addrs
+        .iter()
+        .map(|(who, addr)| Entrant::new(*who, move || load::measure(*addr, target, connections, time)));
+    let rounds = Rounds { rounds: options.rounds(), turns: 1 };
+    let measured = rounds.interleave(entrants.collect());
+    let figures: [Column; 5] = [
+        (RATE, "/s", Better::More, |seen| seen.requests),
+        (CPU, "µs", Better::Less, |seen| seen.server_cpu),
+        ("p50", "µs", Better::Less, |seen| seen.p50),
+        (P99, "µs", Better::Less, |seen| seen.p99),
+        ("CPU of the load, a request", "µs", Better::Less, |seen| seen.generator_cpu),
+    ];
+    let mut rows = figures.map(|(what, unit, better, _)| Row::new(format!("{name}: {what}"), unit, better));
+    for (who, turns) in measured {
+        let turns = turns.into_iter().collect::<Result<Vec<Seen>, Failure>>()?;
+        for (row, (.., of)) in rows.iter_mut().zip(figures) {
+            row.set(who, turns.iter().map(of).collect());
         }
-        Ok(rows.into())
     }
+    Ok(rows.into())
 }
 
 /// Name, unit, and what of a turn it is.
