@@ -848,9 +848,8 @@ impl Local {
             return crowding.look_no_more();
         };
         let config = &self.shared.config;
-        let census = self.shared.processors.census();
         let cpus = config.free.as_ref().map_or(0, Affinity::count);
-        let share = Share::on(cpus, census.total - census.idle);
+        let share = Share::on(cpus, self.shared.processors.census().working());
         // A refusal leaves the mask as it is: slower, nothing lost.
         match crowding.look(now, times, share) {
             Binding::Stay => return,

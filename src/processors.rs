@@ -202,9 +202,14 @@ pub(crate) struct Census {
 }
 
 impl Census {
+    /// Processors whose holders have something to do.
+    pub(crate) fn working(&self) -> u32 {
+        self.total - self.idle
+    }
+
     /// Processors whose holders will see to ready tasks and events.
     pub(crate) fn serving(&self) -> u32 {
-        self.total - self.idle - self.computing
+        self.working() - self.computing
     }
 }
 

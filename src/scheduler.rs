@@ -473,19 +473,15 @@ impl Shared {
             return false;
         }
         let census = census();
-        let has_room = || self.room.has_one_more(os::now(), census.total - census.idle);
+        let has_room = || self.room.has_one_more(os::now(), census.working());
         census.searching == 0 && census.idle > 0 && (is_worth_displacing(tasks, stretch) || has_room())
     }
 
     /// Takes a new measurement into the running mean: so many polls took so long, and in all the tasks came to wait, or
     /// ended, so many times.
     pub(crate) fn measured_stretches(&self, nanoseconds: u64, stretches: u32, polls: u32) {
-        let mean = self.mean_stretch.load(Relaxed);
-        tell(
-            &self.mean_stretch,
-            mean,
-            next_mean_stretch(mean, nanoseconds / u64::from(stretches.max(1)), polls),
-        );
+        let (mean, sample) = (self.mean_stretch.load(Relaxed), nanoseconds / u64::from(stretches.max(1)));
+        tell(&self.mean_stretch, mean, next_mean_stretch(mean, sample, polls));
     }
 
     /// What a wake-up takes its waker, in nanoseconds.

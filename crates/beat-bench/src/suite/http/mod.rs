@@ -31,19 +31,15 @@ pub(crate) fn run(parser: lexopt::Parser) -> Result<(), Failure> {
     let servers = Servers::start(options.workers)?;
     let mut groups = Vec::new();
     for (index, (handler, target)) in HANDLERS.into_iter().enumerate() {
-        let mut group = Vec::new();
+        let mut rows = Vec::new();
         for connections in CONNECTIONS {
             let name = name(handler, connections);
             if options.wants(&name) {
-                group.extend(rows(&servers.addrs, &options, &name, target, connections)?);
+                rows.extend(measure(&servers.addrs, &options, &name, target, connections)?);
             }
         }
-        if !group.is_empty() {
-            groups.push(Group {
-                title: format!("HTTP, {handler}"),
-                id: ["hello", "work"][index],
-                rows: group,
-            });
+        if !rows.is_empty() {
+            groups.push(Group { title: format!("HTTP, {handler}"), id: ["hello", "work"][index], rows });
         }
     }
     let bars = if options.workers == 2 { bars(&groups) } else { Bars::default() };
@@ -64,7 +60,7 @@ pub(crate) fn run(parser: lexopt::Parser) -> Result<(), Failure> {
 
 /// One row of each kind, with so many workers.
 pub(super) fn hello_rows(options: &Options) -> Result<Vec<Row>, Failure> {
-    rows(&Servers::start(options.workers)?.addrs, options, &name("hello", 64), "/", 64)
+    measure(&Servers::start(options.workers)?.addrs, options, &name("hello", 64), "/", 64)
 }
 
 /// Requests a second at 64 connections, of each kind, on runtimes that are there. Their servers go with them.
@@ -84,7 +80,7 @@ pub(super) fn on_runtimes(
         if !options.wants(&name) {
             continue;
         }
-        let rows = rows(&addrs, options, &name, target, 64)?;
+        let rows = measure(&addrs, options, &name, target, 64)?;
         requests.extend(rows.into_iter().filter(|row| row.what.ends_with(RATE)));
     }
     Ok(requests)
@@ -115,8 +111,8 @@ impl Servers {
     }
 }
 
-/// Each engine's server under load in turn.
-fn rows(
+/// Loads each server in turn: a row of each figure.
+fn measure(
     addrs: &[(&'static str, SocketAddr)],
     options: &Options,
     name: &str,
