@@ -12,10 +12,16 @@
 //! its worker, an unbound one would share a core with another worker, and the kernel leaves them there: the neighbour would
 //! have a core and they one together. Bound, the worker has half of a core more, so it stays unless it has hardly any.
 //!
+//! *Serving.* A worker that only polls short tasks gains little from its core, and may wake at any time: the kernel puts an
+//! unbound one where nobody runs at that moment, say beside the client that it answers. So one that has not computed in
+//! a window is let go as soon as it has waited for a [`NOTICED`]th of it, and bound again when it computes.
+//!
 //! *Binding again.* What an unbound worker waits says nothing about the core it left. So it is bound again on trial, after
 //! a time that doubles ([`FIRST_HOLD`] to [`LONGEST_HOLD`]) each time that the core is crowded in the first windows after
 //! that; one crowded window is enough then. After [`CALM`] windows that are not, the first time counts again. A
 //! neighbour that stays costs one window in a hundred in the end.
+
+use std::mem;
 
 use crate::os::RunTimes;
 
@@ -25,6 +31,8 @@ const WINDOW: u64 = 100_000_000;
 const LEAST: u64 = 10_000_000;
 /// How many crowded windows in a row it takes.
 const PATIENCE: u32 = 2;
+/// What part of the time in which a worker that only serves wanted to run it has waited, if it would do better elsewhere.
+const NOTICED: u64 = 16;
 /// How long it is let go, in nanoseconds.
 const FIRST_HOLD: u64 = 1_000_000_000;
 const LONGEST_HOLD: u64 = 16_000_000_000;
@@ -68,14 +76,32 @@ pub(crate) struct Crowding {
     before: Option<RunTimes>,
     crowded: u32,
     calm: u32,
-    /// Let go: until when.
-    until: Option<u64>,
+    let_go: Option<LetGo>,
     hold: u64,
+    /// Whether it has computed in this window.
+    has_computed: bool,
+}
+
+/// Why a worker is let go, and until when.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum LetGo {
+    /// Its core was crowded: until then.
+    Crowded(u64),
+    /// It serves: until it computes.
+    Serves,
 }
 
 impl Crowding {
     pub(crate) const fn new() -> Self {
-        Self { next_look: 0, before: None, crowded: 0, calm: CALM, until: None, hold: FIRST_HOLD }
+        Self {
+            next_look: 0,
+            before: None,
+            crowded: 0,
+            calm: CALM,
+            let_go: None,
+            hold: FIRST_HOLD,
+            has_computed: false,
+        }
     }
 
     pub(crate) fn is_due(&self, now: u64) -> bool {
@@ -89,36 +115,51 @@ impl Crowding {
 
     /// Whether the worker is let go.
     pub(crate) fn is_let_go(&self) -> bool {
-        self.until.is_some()
+        self.let_go.is_some()
     }
 
-    /// A look at `now`, if it [is due](Self::is_due).
-    pub(crate) fn look(&mut self, now: u64, times: RunTimes, share: Share) -> Binding {
-        self.next_look = now.saturating_add(WINDOW);
-        if let Some(until) = self.until {
-            if now < until {
-                return Binding::Stay;
-            }
-            *self = Self {
-                next_look: self.next_look,
-                hold: self.hold,
-                calm: 0,
-                before: Some(times),
-                ..Self::new()
-            };
-            return Binding::Bind;
+    /// The worker begins to compute, or has been found to.
+    pub(crate) fn computes(&mut self) -> Binding {
+        self.has_computed = true;
+        if self.let_go != Some(LetGo::Serves) {
+            return Binding::Stay;
         }
-        let Some(before) = self.before else {
-            self.before = Some(times);
+        (self.let_go, self.before, self.crowded) = (None, None, 0);
+        Binding::Bind
+    }
+
+    /// A look at `now`, if it [is due](Self::is_due), by one that computes or does not.
+    pub(crate) fn look(&mut self, now: u64, times: RunTimes, share: Share, computes: bool) -> Binding {
+        self.next_look = now.saturating_add(WINDOW);
+        match self.let_go {
+            Some(LetGo::Crowded(until)) if now >= until => {
+                *self = Self {
+                    next_look: self.next_look,
+                    hold: self.hold,
+                    calm: 0,
+                    before: Some(times),
+                    ..Self::new()
+                };
+                return Binding::Bind;
+            }
+            Some(_) => return Binding::Stay,
+            None => {}
+        }
+        let Some(before) = self.before.replace(times) else {
             return Binding::Stay;
         };
         let ran = times.ran.saturating_sub(before.ran);
         let waited = times.waited.saturating_sub(before.waited);
         if ran.saturating_add(waited) < LEAST {
             // They add up until they say something.
+            self.before = Some(before);
             return Binding::Stay;
         }
-        self.before = Some(times);
+        let serves = !mem::replace(&mut self.has_computed, computes) && !computes;
+        if serves && waited.saturating_mul(NOTICED) >= ran.saturating_add(waited) {
+            self.let_go = Some(LetGo::Serves);
+            return Binding::LetGo;
+        }
         if waited.saturating_mul(4) < ran.saturating_add(waited).saturating_mul(share as u64) {
             self.crowded = 0;
             self.calm = (self.calm + 1).min(CALM);
@@ -130,7 +171,7 @@ impl Crowding {
             return Binding::Stay;
         }
         self.hold = if is_on_trial { (self.hold * 2).min(LONGEST_HOLD) } else { FIRST_HOLD };
-        self.until = Some(now.saturating_add(self.hold));
+        self.let_go = Some(LetGo::Crowded(now.saturating_add(self.hold)));
         Binding::LetGo
     }
 }
@@ -145,6 +186,8 @@ mod tests {
         times: RunTimes,
         crowding: Crowding,
         share: Share,
+        /// At the looks.
+        computes: bool,
     }
 
     impl Busy {
@@ -153,20 +196,32 @@ mod tests {
         }
 
         fn on(share: Share) -> Self {
-            let mut busy = Self { now: 0, times: RunTimes::default(), crowding: Crowding::new(), share };
+            let mut busy = Self {
+                now: 0,
+                times: RunTimes::default(),
+                crowding: Crowding::new(),
+                share,
+                computes: false,
+            };
             assert_eq!(busy.window(0), Binding::Stay);
             busy
         }
 
-        /// A window of which it waits so many per cent.
+        /// A window in which it computes, and waits so many per cent.
         fn window(&mut self, waits: u64) -> Binding {
+            assert_eq!(self.crowding.computes(), Binding::Stay);
+            self.serving_window(waits)
+        }
+
+        /// A window of which it waits so many per cent.
+        fn serving_window(&mut self, waits: u64) -> Binding {
             self.now += WINDOW;
             self.times.waited += WINDOW * waits / 100;
             self.times.ran += WINDOW * (100 - waits) / 100;
             assert!(
                 self.crowding.is_due(self.now) && !self.crowding.is_due(self.now - 1) || self.now == WINDOW
             );
-            self.crowding.look(self.now, self.times, self.share)
+            self.crowding.look(self.now, self.times, self.share, self.computes)
         }
 
         /// How long it is let go.
@@ -211,6 +266,42 @@ mod tests {
     }
 
     #[test]
+    fn who_only_serves_is_let_go_until_it_computes() {
+        let mut busy = Busy::on(Share::OfFullMachine);
+        assert_eq!([6, 0].map(|waits| busy.serving_window(waits)), [Binding::Stay; 2]);
+        assert_eq!(busy.window(7), Binding::Stay);
+        assert_eq!(busy.serving_window(7), Binding::LetGo);
+        assert!(busy.crowding.is_let_go());
+        for _ in 0..1_000 {
+            assert_eq!(busy.serving_window(0), Binding::Stay);
+        }
+        assert_eq!(busy.crowding.computes(), Binding::Bind);
+        assert!(!busy.crowding.is_let_go());
+        // What it waited elsewhere is no matter.
+        assert_eq!([busy.window(100), busy.window(7), busy.serving_window(7)], {
+            [Binding::Stay, Binding::Stay, Binding::LetGo]
+        });
+    }
+
+    #[test]
+    fn a_closure_that_spans_windows_computes_in_each() {
+        let mut busy = Busy::on(Share::OfFullMachine);
+        busy.computes = true;
+        assert_eq!([7, 50].map(|waits| busy.serving_window(waits)), [Binding::Stay; 2]);
+        busy.computes = false;
+        assert_eq!([50, 50].map(|waits| busy.serving_window(waits)), [Binding::Stay, Binding::LetGo]);
+    }
+
+    #[test]
+    fn a_crowded_core_is_no_better_for_computing() {
+        let mut busy = Busy::new();
+        busy.window(50);
+        assert_eq!(busy.window(50), Binding::LetGo);
+        assert_eq!(busy.crowding.computes(), Binding::Stay);
+        assert!(busy.crowding.is_let_go());
+    }
+
+    #[test]
     fn one_crowded_window_among_others_is_nothing() {
         let mut busy = Busy::new();
         for _ in 0..10 {
@@ -247,8 +338,9 @@ mod tests {
         let mut let_go = 0;
         for window in 0..20 {
             times.waited += LEAST / 4;
-            let_go +=
-                u32::from(crowding.look(window * WINDOW, times, Share::OfFullMachine) == Binding::LetGo);
+            let_go += u32::from(
+                crowding.look(window * WINDOW, times, Share::OfFullMachine, true) == Binding::LetGo,
+            );
         }
         assert_eq!(let_go, 1);
     }

@@ -686,6 +686,7 @@ impl Local {
     }
 
     /// The next task of this thread's own.
+    #[inline]
     pub(crate) fn pop_task(&self) -> Option<Runnable> {
         let task = self.pop_next_task();
         if task.is_some() && self.tasks_len() > 0 {
@@ -793,12 +794,10 @@ impl Local {
     // ----- the thread as the kernel sees it -----
 
     /// Whether the thread holds a processor, or could get one; pins it to that processor's core.
+    #[inline]
     pub(crate) fn take_up_processor(&self) -> bool {
         let seat = self.seat();
-        if self.shared.processors.has_surplus() && self.shared.processors.hand_in(seat) {
-            // Hand in 2.
-            self.flush_tasks();
-            self.shared.cover();
+        if self.shared.processors.has_surplus() && self.hand_in_processor() {
             return false;
         }
         let Some(p) = seat.processor().or_else(|| {
@@ -807,15 +806,32 @@ impl Local {
         }) else {
             return false;
         };
-        if self.remote.note_pin(p)
-            && let Some(mask) = self.shared.config.pins.get(p as usize)
+        if self.remote.note_pin(p) {
+            self.pin_to(p);
+        }
+        true
+    }
+
+    #[cold]
+    fn hand_in_processor(&self) -> bool {
+        let is_handed_in = self.shared.processors.hand_in(self.seat());
+        if is_handed_in {
+            // Hand in 2.
+            self.flush_tasks();
+            self.shared.cover();
+        }
+        is_handed_in
+    }
+
+    #[cold]
+    fn pin_to(&self, p: ProcessorId) {
+        if let Some(mask) = self.shared.config.pins.get(p as usize)
             && !self.crowding.borrow().is_let_go()
         {
             // The masks were tried when the runtime was built; if the set of CPUs has changed since, the
             // thread runs where it may.
             let _ = mask.apply();
         }
-        true
     }
 
     /// Looks, now and then, at what is given to the process, and whether this thread's core is crowded: a thread that has
@@ -847,22 +863,35 @@ impl Local {
         let Some(times) = stat.and_then(Schedstat::read) else {
             return crowding.look_no_more();
         };
-        let config = &self.shared.config;
-        let cpus = config.free.as_ref().map_or(0, Affinity::count);
+        let cpus = self.shared.config.free.as_ref().map_or(0, Affinity::count);
         let share = Share::on(cpus, self.shared.processors.census().working());
-        // A refusal leaves the mask as it is: slower, nothing lost.
-        match crowding.look(now, times, share) {
+        let binding = crowding.look(now, times, share, self.seat().is_computing());
+        drop(crowding);
+        self.bind(binding, p);
+    }
+
+    /// The thread begins to compute, or has been found to: from here on it stays on its core.
+    pub(crate) fn computes(&self) {
+        if let Some(p) = self.remote.pinned() {
+            let binding = self.crowding.borrow_mut().computes();
+            self.bind(binding, p);
+        }
+    }
+
+    fn bind(&self, binding: Binding, p: ProcessorId) {
+        let config = &self.shared.config;
+        let mask = match binding {
             Binding::Stay => return,
             Binding::LetGo => {
-                let _ = config.free.as_ref().map(Affinity::apply);
                 self.counters().unpins.add(1);
+                config.free.as_ref()
             }
-            Binding::Bind => {
-                let _ = config.pins.get(p as usize).map(Affinity::apply);
-            }
-        }
+            Binding::Bind => config.pins.get(p as usize),
+        };
+        // A refusal leaves the mask as it is: slower, nothing lost.
+        let _ = mask.map(Affinity::apply);
         // Relaxed: for metrics.
-        self.remote.is_unpinned.store(crowding.is_let_go(), Relaxed);
+        self.remote.is_unpinned.store(binding == Binding::LetGo, Relaxed);
     }
 
     /// Sets the thread's scheduling slice, if that changes it.

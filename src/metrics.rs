@@ -73,7 +73,7 @@ macro_rules! counters {
             pub gathered: bool,
             /// Active processors nobody runs on now.
             pub idle_workers: usize,
-            /// Threads of pinned workers that may run on any CPU for now, since a neighbour has kept them waiting for their
+            /// Threads of pinned workers that may run on any CPU for now, since others have kept them waiting for their
             /// own ([`Pinning`](crate::Pinning)).
             pub unpinned_threads: usize,
             /// Threads of the scheduler, waiting ones and the duty thread included; without the blocking pool.
@@ -149,7 +149,7 @@ counters! {
     duty_wakeups,
     /// Times a long poll was found by a beat or by the watchdog, and others took over the driver.
     long_polls,
-    /// Times a pinned worker was let go from its CPU, since a neighbour kept it waiting.
+    /// Times a pinned worker was let go from its CPU, since others kept it waiting.
     unpins,
     /// Ticks of the watchdog.
     watchdog_ticks,

@@ -232,7 +232,9 @@ pub fn is_worth_a_core(tasks: usize, stretch: u64) -> bool {
 
 /// The same for one that is asleep, and takes so many nanoseconds to wake.
 pub fn is_worth_waking(tasks: usize, stretch: u64, wake: u64) -> bool {
-    worth(tasks, stretch) >= (wake * WAKES).clamp(WORTH_A_CORE, WORTH_ANY_WAKE)
+    // What most threads have queued is not worth it even if the move were free.
+    tasks as u64 * stretch >= WORTH_A_CORE
+        && worth(tasks, stretch) >= (wake * WAKES).clamp(WORTH_A_CORE, WORTH_ANY_WAKE)
 }
 
 /// The same for one whose CPU somebody else uses.
@@ -413,7 +415,7 @@ impl Shared {
             self.watchdog.ensure(self);
             return;
         }
-        if self.is_worth_waking(self.injector.len(), || census) {
+        if self.is_worth_waking(self.injector.len(), || (census, census.working())) {
             self.wake_at(home);
         }
         self.watchdog.ensure(self);
@@ -465,15 +467,15 @@ impl Shared {
         self.blocking.submit(self, closure);
     }
 
-    /// Whether an idle processor's thread should be woken for `tasks` queued tasks.
-    fn is_worth_waking(&self, tasks: usize, census: impl FnOnce() -> Census) -> bool {
+    /// Whether an idle processor's thread should be woken for `tasks` queued tasks, beside so many that work.
+    fn is_worth_waking(&self, tasks: usize, census: impl FnOnce() -> (Census, u32)) -> bool {
         // Relaxed: an estimate.
         let stretch = self.mean_stretch.load(Relaxed);
         if !is_worth_waking(tasks, stretch, self.mean_wake()) {
             return false;
         }
-        let census = census();
-        let has_room = || self.room.has_one_more(os::now(), census.working());
+        let (census, working) = census();
+        let has_room = || self.room.has_one_more(os::now(), working);
         census.searching == 0 && census.idle > 0 && (is_worth_displacing(tasks, stretch) || has_room())
     }
 
@@ -517,7 +519,12 @@ impl Shared {
 
     /// Sends somebody for a part of a thread's own tasks, if they are worth a wake-up.
     pub(crate) fn share_backlog(&self, local: &Local) {
-        if self.is_worth_waking(local.tasks_len(), || self.processors.census()) {
+        let census = || {
+            let census = self.processors.census();
+            // Who has just left the driver will work, too, and has its processor not yet, the duty thread none.
+            (census, census.working() + u32::from(local.seat().processor().is_none()))
+        };
+        if self.is_worth_waking(local.tasks_len(), census) {
             self.wake();
         }
     }

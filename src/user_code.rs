@@ -50,6 +50,7 @@ impl Drop for Computing {
 fn begin_computing(local: &Local) {
     let shared = &*local.shared;
     if shared.processors.begin_computing(local.seat()) {
+        local.computes();
         local.set_slice(shared.slice_to_compute());
         local.flush_tasks();
         shared.cover();
@@ -120,6 +121,7 @@ fn beat_at(latent: Owner<'_>, publish: bool) {
     }
     if beat != Beat::Nothing {
         shared.begin_taking_core(local);
+        local.computes();
         if !offered || matches!(beat, Beat::Spread | Beat::Publish) {
             let jobs = if let Beat::Promote(jobs) = beat { jobs } else { 1 };
             for _ in 0..jobs {

@@ -5,13 +5,26 @@
 
 mod common;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
 use beat::{Pinning, Runtime};
 use common::{Latch, fib, within};
+
+/// The tests' spinners are nobody else's neighbours.
+static ALONE: Mutex<()> = Mutex::new(());
+
+fn waits_are_counted() -> bool {
+    std::fs::read_to_string("/proc/thread-self/schedstat").is_ok()
+}
+
+/// The CPUs that the calling thread may run on.
+fn own_cpus() -> Vec<usize> {
+    let mask = rustix::thread::sched_getaffinity(None).unwrap();
+    (0..rustix::thread::CpuSet::MAX_CPU).filter(|&cpu| mask.is_set(cpu)).collect()
+}
 
 /// Runs until told to stop, on one CPU.
 fn spin_on(cpu: usize, stop: &Arc<AtomicBool>) -> thread::JoinHandle<()> {
@@ -44,11 +57,43 @@ fn work_until(runtime: &Runtime, workers: usize, mut done: impl FnMut(&beat::Met
 }
 
 #[test]
-fn a_worker_with_neighbours_is_let_go_and_bound_again() {
-    let cpus: Vec<_> = beat::topology().allowed().iter().take(2).collect();
-    if cpus.len() < 2 || std::fs::read_to_string("/proc/thread-self/schedstat").is_err() {
+fn a_worker_that_only_serves_is_bound_when_it_computes() {
+    if beat::topology().allowed().len() < 2 || !waits_are_counted() {
         return eprintln!("skipped: it takes two CPUs, and a kernel that counts how long threads wait");
     }
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let runtime = Runtime::builder().worker_threads(1).pinning(Pinning::Cores).build().unwrap();
+    within(Duration::from_secs(300), || {
+        let own = runtime.install(own_cpus);
+        assert_eq!(own.len(), 1);
+        let stop = Arc::new(AtomicBool::new(false));
+        let spinner = spin_on(own[0], &stop);
+        // Short polls, and none that forks.
+        while runtime.metrics().unpinned_threads == 0 {
+            let tasks: Vec<_> = (0..100)
+                .map(|_| runtime.spawn(async { std::hint::black_box(1..1_000u64).sum::<u64>() }))
+                .collect();
+            for task in tasks {
+                runtime.block_on(task).unwrap();
+            }
+        }
+        let served = runtime.block_on(runtime.spawn(async { own_cpus() })).unwrap();
+        let computed = runtime.block_on(runtime.spawn_blocking_parallel(own_cpus)).unwrap();
+        stop.store(true, SeqCst);
+        spinner.join().unwrap();
+        assert!(served.len() > 1, "{served:?}");
+        assert_eq!(computed, own);
+        assert_eq!(runtime.metrics().unpinned_threads, 0);
+    });
+}
+
+#[test]
+fn a_worker_with_neighbours_is_let_go_and_bound_again() {
+    let cpus: Vec<_> = beat::topology().allowed().iter().take(2).collect();
+    if cpus.len() < 2 || !waits_are_counted() {
+        return eprintln!("skipped: it takes two CPUs, and a kernel that counts how long threads wait");
+    }
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let runtime = Runtime::builder().worker_threads(2).pinning(Pinning::Cpus(cpus.clone())).build().unwrap();
     within(Duration::from_secs(300), || {
         let stop = Arc::new(AtomicBool::new(false));
