@@ -14,7 +14,9 @@
 //!
 //! *Serving.* A worker that only polls short tasks gains little from its core, and may wake at any time: the kernel puts an
 //! unbound one where nobody runs at that moment, say beside the client that it answers. So one that has not computed in
-//! a window is let go as soon as it has waited for a [`NOTICED`]th of it, and bound again when it computes.
+//! a window is let go as soon as it has waited for a [`NOTICED`]th of it, and bound again when it computes. Who runs
+//! tasks that are long for polls ([`LONG_TASKS`]) computes: bound, each worker has half of a core beside a neighbour, and
+//! unbound ones have one core together.
 //!
 //! *Binding again.* What an unbound worker waits says nothing about the core it left. So it is bound again on trial, after
 //! a time that doubles ([`FIRST_HOLD`] to [`LONGEST_HOLD`]) each time that the core is crowded in the first windows after
@@ -33,6 +35,9 @@ const LEAST: u64 = 10_000_000;
 const PATIENCE: u32 = 2;
 /// What part of the time in which a worker that only serves wanted to run it has waited, if it would do better elsewhere.
 const NOTICED: u64 = 16;
+/// Tasks that run for so long on average until they wait or end compute, in nanoseconds: some times what it takes to
+/// answer a client.
+pub(crate) const LONG_TASKS: u64 = 32_000;
 /// How long it is let go, in nanoseconds.
 const FIRST_HOLD: u64 = 1_000_000_000;
 const LONGEST_HOLD: u64 = 16_000_000_000;
@@ -142,6 +147,7 @@ impl Crowding {
                 };
                 return Binding::Bind;
             }
+            Some(LetGo::Serves) if computes => return self.computes(),
             Some(_) => return Binding::Stay,
             None => {}
         }
@@ -281,6 +287,17 @@ mod tests {
         assert_eq!([busy.window(100), busy.window(7), busy.serving_window(7)], {
             [Binding::Stay, Binding::Stay, Binding::LetGo]
         });
+    }
+
+    #[test]
+    fn one_that_serves_is_bound_again_when_it_is_found_to_compute() {
+        let mut busy = Busy::on(Share::OfFullMachine);
+        assert_eq!(
+            [0, 7, 7].map(|waits| busy.serving_window(waits)),
+            [Binding::Stay, Binding::LetGo, Binding::Stay]
+        );
+        busy.computes = true;
+        assert_eq!([7, 7].map(|waits| busy.serving_window(waits)), [Binding::Bind, Binding::Stay]);
     }
 
     #[test]

@@ -28,7 +28,7 @@ use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64};
 
 use crossbeam_deque::{Steal, Stealer, Worker as Deque};
 
-use crate::crowding::{Binding, Crowding, Share};
+use crate::crowding::{self, Binding, Crowding, Share};
 use crate::gathering::Follower;
 use crate::heartbeat::{FIRST, Heartbeat, Lengths, WorkClock};
 use crate::latent::{LatentJobs, Owner};
@@ -865,7 +865,8 @@ impl Local {
         };
         let cpus = self.shared.config.free.as_ref().map_or(0, Affinity::count);
         let share = Share::on(cpus, self.shared.processors.census().working());
-        let binding = crowding.look(now, times, share, self.seat().is_computing());
+        let computes = self.seat().is_computing() || self.shared.mean_stretch() >= crowding::LONG_TASKS;
+        let binding = crowding.look(now, times, share, computes);
         drop(crowding);
         self.bind(binding, p);
     }

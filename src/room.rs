@@ -5,6 +5,12 @@
 //! switch. Which CPUs are busy at this moment says little (who has just been answered is always ready when one looks), so
 //! what counts is how much others have used lately.
 //!
+//! Where they leave no whole CPU it is *scarce*, and for a process that has much to do the rule is the reverse. All threads take turns
+//! with others then, and the kernel shares CPUs out by threads. A single one that serves has more than a thread's share, so whoever it
+//! answers preempts it, at each answer; two have less, and answer all that is ready in one turn. So workers are woken as if there
+//! were room, and as long as no closure is to make way for them, serve with the system's own slice. (With little to do
+//! a thread has less than its share anyhow, and a short slice brings it onto a CPU at once.)
+//!
 //! It also decides how threads in closures make way for the duty thread ([`duty`](crate::duty)).
 //!
 //! Threads that have work anyway look, one of them every [`PERIOD`] at most: an idle runtime looks at nothing.
@@ -22,6 +28,10 @@ const PERIOD: u64 = 100_000_000;
 const LONGEST: u64 = 1_000_000_000;
 /// A CPU, in the unit of `others`.
 const ONE: u32 = 100;
+/// CPUs are scarce if others leave less than so much of one,
+const SCARCE: u32 = 85;
+/// and this process uses so much, in hundredths.
+const MUCH: u32 = 25;
 /// What `others` is while it is not known: wake-ups go on, but closures do not rely on being alone.
 const UNKNOWN: u32 = u32::MAX;
 
@@ -31,6 +41,8 @@ pub(crate) struct Room {
     next_look: NextLook,
     /// How many CPUs others have used, in hundredths, or [`UNKNOWN`]. Relaxed: an estimate.
     others: AtomicU32,
+    /// How many this process has used, of late. Relaxed: an estimate.
+    own: AtomicU32,
     /// How many CPUs there are. Relaxed: an estimate.
     cpus: AtomicU32,
     account: Mutex<Account>,
@@ -51,15 +63,24 @@ impl Room {
         Self {
             next_look: NextLook::at(0),
             others: AtomicU32::new(UNKNOWN),
+            own: AtomicU32::new(0),
             cpus: AtomicU32::new(0),
             account: Mutex::new(account),
         }
     }
 
-    /// Whether there is a CPU, or most of one, for one thread more than so many that work now.
+    /// Whether there is a CPU, or most of one, for one thread more than so many that work now, or none for any.
     pub(crate) fn has_one_more(&self, now: u64, working: u32) -> bool {
         self.look(now);
-        leaves(self.cpus.load(Relaxed), self.others.load(Relaxed), working + 1)
+        self.is_scarce() || leaves(self.cpus.load(Relaxed), self.others.load(Relaxed), working + 1)
+    }
+
+    /// Whether this process has much to do and others leave it no whole CPU, as of the last look.
+    pub(crate) fn is_scarce(&self) -> bool {
+        let others = self.others.load(Relaxed);
+        others != UNKNOWN
+            && others.saturating_add(SCARCE) > self.cpus.load(Relaxed) * ONE
+            && self.own.load(Relaxed) >= MUCH
     }
 
     /// Whether the machine is this process's own, but for less than half a CPU, as of the last look.
@@ -87,7 +108,9 @@ impl Room {
         self.cpus.store(cpus, Relaxed);
         let others = before.and_then(|(then, busy_then, own_then)| {
             let time = now.checked_sub(then).filter(|time| (1..=LONGEST).contains(time))?;
-            Some(used_by_others(time, busy.saturating_sub(busy_then), own.saturating_sub(own_then)))
+            let own = own.saturating_sub(own_then);
+            self.own.store(used(time, own), Relaxed);
+            Some(used(time, busy.saturating_sub(busy_then).saturating_sub(own)))
         });
         // Half of what was thought before, since the kernel's account is coarse.
         let mean = others.map(|others| match self.others.load(Relaxed) {
@@ -98,9 +121,9 @@ impl Room {
     }
 }
 
-/// Of a time in which the CPUs were busy for so long, and this process for so long: how many CPUs others had, in hundredths.
-fn used_by_others(time: u64, busy: u64, own: u64) -> u32 {
-    let hundredths = busy.saturating_sub(own).saturating_mul(ONE.into()) / time;
+/// How many CPUs were used, in hundredths, by who was busy for so long of a time.
+fn used(time: u64, busy: u64) -> u32 {
+    let hundredths = busy.saturating_mul(ONE.into()) / time;
     u32::try_from(hundredths).unwrap_or(UNKNOWN - 1).min(UNKNOWN - 1)
 }
 
@@ -114,10 +137,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn others_have_what_was_busy_and_not_ones_own() {
-        assert_eq!(used_by_others(100, 150, 100), 50);
-        assert_eq!(used_by_others(100, 90, 100), 0);
-        assert_eq!(used_by_others(1, u64::MAX, 0), UNKNOWN - 1);
+    fn cpus_are_counted_in_hundredths() {
+        assert_eq!([used(100, 150), used(100, 0), used(1, u64::MAX)], [150, 0, UNKNOWN - 1]);
     }
 
     #[test]
@@ -134,6 +155,26 @@ mod tests {
             [true, false]
         );
         assert!(leaves(0, UNKNOWN, 7), "nothing is known");
+        room.others.store(UNKNOWN, Relaxed);
+        assert!(!room.is_scarce(), "nothing is known");
+    }
+
+    #[test]
+    fn where_no_whole_cpu_is_left_there_is_room_for_all() {
+        let room = Room::new(None);
+        room.cpus.store(2, Relaxed);
+        room.next_look.come_back(0, u64::MAX);
+        room.own.store(MUCH, Relaxed);
+        let with = |others| {
+            room.others.store(others, Relaxed);
+            (room.is_scarce(), room.has_one_more(0, 1))
+        };
+        assert_eq!(
+            [50, 51, 115, 116, 200].map(with),
+            [(false, true), (false, false), (false, false), (true, true), (true, true)]
+        );
+        room.own.store(MUCH - 1, Relaxed);
+        assert_eq!(with(200), (false, false), "little to do");
     }
 
     #[test]
@@ -148,11 +189,12 @@ mod tests {
         let room = std::thread::scope(|scope| scope.spawn(begin).join().unwrap());
         assert!(room.has_one_more(1, 0));
         assert_eq!(room.cpus.load(Relaxed) as usize, cpus);
-        room.others.store(7_000_000, Relaxed);
+        let used = (cpus * ONE as usize) as u32;
+        room.others.store(used.saturating_sub(SCARCE), Relaxed);
         if cpus > 0 {
-            assert!(!room.has_one_more(PERIOD, 0), "not looked yet");
+            assert!(!room.has_one_more(PERIOD, cpus as u32), "not looked yet");
             // A look after a long time forgets.
-            assert!(room.has_one_more(PERIOD + 2 * LONGEST, 0) && !room.is_quiet());
+            assert!(room.has_one_more(PERIOD + 2 * LONGEST, cpus as u32) && !room.is_quiet());
         }
     }
 }

@@ -469,8 +469,7 @@ impl Shared {
 
     /// Whether an idle processor's thread should be woken for `tasks` queued tasks, beside so many that work.
     fn is_worth_waking(&self, tasks: usize, census: impl FnOnce() -> (Census, u32)) -> bool {
-        // Relaxed: an estimate.
-        let stretch = self.mean_stretch.load(Relaxed);
+        let stretch = self.mean_stretch();
         if !is_worth_waking(tasks, stretch, self.mean_wake()) {
             return false;
         }
@@ -482,8 +481,14 @@ impl Shared {
     /// Takes a new measurement into the running mean: so many polls took so long, and in all the tasks came to wait, or
     /// ended, so many times.
     pub(crate) fn measured_stretches(&self, nanoseconds: u64, stretches: u32, polls: u32) {
-        let (mean, sample) = (self.mean_stretch.load(Relaxed), nanoseconds / u64::from(stretches.max(1)));
+        let (mean, sample) = (self.mean_stretch(), nanoseconds / u64::from(stretches.max(1)));
         tell(&self.mean_stretch, mean, next_mean_stretch(mean, sample, polls));
+    }
+
+    /// How long a ready task runs until it waits or ends, in nanoseconds.
+    pub(crate) fn mean_stretch(&self) -> u64 {
+        // Relaxed: an estimate.
+        self.mean_stretch.load(Relaxed)
     }
 
     /// What a wake-up takes its waker, in nanoseconds.
@@ -705,6 +710,12 @@ impl Shared {
         if self.room.is_quiet() { Slice::Long } else { Slice::Default }
     }
 
+    /// The slice of a thread that serves.
+    pub(crate) fn slice_to_serve(&self) -> Slice {
+        let preempts = !self.room.is_scarce() || self.processors.census().computing > 0;
+        if preempts { Slice::Short } else { Slice::Default }
+    }
+
     /// Whether a closure should yield at a beat: see [*Who waits for a core*](crate::duty#who-waits-for-a-core).
     pub(crate) fn duty_may_wait_for_core(&self, now: u64) -> bool {
         self.duty.may_wait_for_core(now, self.room.is_quiet())
@@ -786,7 +797,7 @@ impl Shared {
         match peer.tasks_len() {
             0 => false,
             // Relaxed: an estimate.
-            tasks => peer.will_be_long() || is_worth_a_core(tasks, self.mean_stretch.load(Relaxed)),
+            tasks => peer.will_be_long() || is_worth_a_core(tasks, self.mean_stretch()),
         }
     }
 

@@ -27,7 +27,7 @@ use crate::driver::Token;
 use crate::injectors::FirstAt;
 use crate::lifecycle;
 use crate::local::{Local, Owned, Remote, Role, Turn};
-use crate::os::{self, Slice};
+use crate::os;
 use crate::peers::{PATIENCE, Reach};
 use crate::processors::{self, ProcessorId, fence};
 use crate::rest::{Counted, Unit};
@@ -547,7 +547,7 @@ impl<'a> Worker<'a> {
         let now = os::now();
         local.end_batch(now);
         shared.follow_limits(now);
-        local.set_slice(Slice::Short);
+        local.set_slice(shared.slice_to_serve());
         let most = shared.config.workers as usize + SPARE_THREADS;
         let rested = shared.processors.rest(local.seat(), searching.is_some(), most, self);
         match rested {
@@ -594,7 +594,7 @@ impl<'a> Worker<'a> {
     /// One round of the duty: see [`duty`](crate::duty).
     fn do_duty(&self) {
         let (local, shared) = (self.local, self.shared);
-        local.set_slice(Slice::Short);
+        local.set_slice(shared.slice_to_serve());
         shared.duty.begin_serving(local.seat());
         while let Some(task) = self.next_on_duty() {
             self.run_work(Work::Task(task));
