@@ -54,8 +54,8 @@ pub(crate) enum Better {
 pub(crate) struct Figure {
     pub(crate) who: &'static str,
     pub(crate) value: Spread,
-    /// The median of the turns' ratios.
-    pub(crate) over_sequential: Option<f64>,
+    /// What it is the median of, turn by turn. Empty if it is of all turns together.
+    pub(crate) turns: Vec<f64>,
     /// In the row's unit.
     pub(crate) cpu: Option<f64>,
 }
@@ -88,17 +88,13 @@ impl Row {
             _ => ("ms", 1e6),
         };
         let mut row = Self::new(what, unit, Better::Less);
-        let sequential = measured.iter().find(|(who, _)| *who == SEQUENTIAL).map(|(_, turns)| turns);
         for (who, turns) in measured {
             let of = |part: fn(&Turn) -> f64| turns.iter().map(|turn| part(turn) / in_ns).collect::<Vec<_>>();
-            let ratio = sequential.map(|sequential| {
-                let ratios = turns.iter().zip(sequential).map(|(own, theirs)| own.wall / theirs.wall);
-                Spread::of(ratios.collect()).median
-            });
+            let turns = of(|turn| turn.wall);
             row.figures.push(Figure {
                 who,
-                value: rounds.spread(of(|turn| turn.wall)),
-                over_sequential: ratio,
+                value: rounds.spread(turns.clone()),
+                turns,
                 cpu: Some(Spread::of(of(|turn| turn.cpu)).median),
             });
         }
@@ -107,24 +103,34 @@ impl Row {
 
     /// A figure that is no turn's time.
     pub(crate) fn set(&mut self, who: &'static str, values: Vec<f64>) {
-        self.figures.push(Figure { who, value: Spread::of(values), over_sequential: None, cpu: None });
+        self.figures.push(Figure { who, value: Spread::of(values.clone()), turns: values, cpu: None });
+    }
+
+    fn figure(&self, who: &str) -> Option<&Figure> {
+        self.figures.iter().find(|figure| figure.who == who)
     }
 
     pub(crate) fn median(&self, who: &str) -> Option<f64> {
-        self.figures.iter().find(|figure| figure.who == who).map(|figure| figure.value.median)
-    }
-
-    pub(crate) fn over_sequential(&self, who: &str) -> Option<f64> {
-        self.figures.iter().find(|figure| figure.who == who)?.over_sequential
+        Some(self.figure(who)?.value.median)
     }
 
     pub(crate) fn cpu(&self, who: &str) -> Option<f64> {
-        self.figures.iter().find(|figure| figure.who == who)?.cpu
+        self.figure(who)?.cpu
     }
 
-    /// Beat's median over somebody's.
-    pub(crate) fn ratio_to(&self, peer: &str) -> Option<f64> {
-        Some(self.median(BEAT)? / self.median(peer)?)
+    /// Somebody's figure over another's: the median of the turns' ratios, for turns of the same number lie side by side and
+    /// the machine changes from one to the next; of the medians, where there are no turns.
+    pub(crate) fn ratio(&self, who: &str, peer: &str) -> Option<f64> {
+        let (own, theirs) = (self.figure(who)?, self.figure(peer)?);
+        if own.turns.is_empty() || own.turns.len() != theirs.turns.len() {
+            return Some(own.value.median / theirs.value.median);
+        }
+        let ratios = own.turns.iter().zip(&theirs.turns).map(|(own, theirs)| own / theirs);
+        Some(Spread::of(ratios.collect()).median)
+    }
+
+    pub(crate) fn over_sequential(&self, who: &str) -> Option<f64> {
+        self.ratio(who, SEQUENTIAL)
     }
 
     /// The best who is neither Beat, in any of its forms, nor the sequential program.
@@ -188,13 +194,13 @@ impl Bars {
     /// Beat's figure over that of a named peer.
     pub(crate) fn ratio_at_most(&mut self, row: Option<&Row>, peer: &str, limit: f64) {
         if let Some(row) = row {
-            self.at_most(format!("{}: Beat ÷ {peer}", row.what), row.ratio_to(peer), limit);
+            self.at_most(format!("{}: Beat ÷ {peer}", row.what), row.ratio(BEAT, peer), limit);
         }
     }
 
     pub(crate) fn ratio_at_least(&mut self, row: Option<&Row>, peer: &str, limit: f64) {
         if let Some(row) = row {
-            self.at_least(format!("{}: Beat ÷ {peer}", row.what), row.ratio_to(peer), limit);
+            self.at_least(format!("{}: Beat ÷ {peer}", row.what), row.ratio(BEAT, peer), limit);
         }
     }
 
@@ -208,6 +214,17 @@ impl Bars {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn ratios_are_those_of_turns_side_by_side() {
+        let mut row = Row::new("x", "ns", Better::Less);
+        // The machine has become slower.
+        row.set(BEAT, vec![1.0, 2.0, 12.0]);
+        row.set("a", vec![2.0, 8.0, 24.0]);
+        row.set("pooled", vec![4.0]);
+        assert_eq!([row.ratio(BEAT, "a"), row.ratio(BEAT, "pooled")], [Some(0.5); 2]);
+        assert_eq!(row.ratio(BEAT, "absent"), None);
+    }
 
     #[test]
     fn ratios_are_to_the_peers_of_the_same_row() {

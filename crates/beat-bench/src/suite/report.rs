@@ -96,19 +96,19 @@ fn table(out: &mut String, rows: &[Row]) -> std::fmt::Result {
          |---|---|--:|---|--:|--:|--:|"
     )?;
     for row in rows {
-        let best = row.best_peer().map(|figure| figure.value.median);
+        let best = row.best_peer().map(|figure| figure.who);
         for (index, figure) in row.figures.iter().enumerate() {
             let what = if index == 0 { row.what.as_str() } else { "" };
             let who = if figure.who == BEAT { "**Beat**" } else { figure.who };
             let ratio = |ratio: Option<f64>| ratio.map_or_else(|| "–".into(), number);
-            let over_best = best.map(|best| figure.value.median / best).filter(|ratio| ratio.is_finite());
-            let over_best = over_best.filter(|_| figure.who != SEQUENTIAL);
+            let over = |peer: &str| row.ratio(figure.who, peer).filter(|ratio| ratio.is_finite());
+            let over_best = best.and_then(over).filter(|_| figure.who != SEQUENTIAL);
             writeln!(
                 out,
                 "| {what} | {who} | {} | {} | {} | {} | {} |",
                 figure.value,
                 row.unit,
-                ratio(figure.over_sequential),
+                ratio(over(SEQUENTIAL)),
                 ratio(over_best),
                 ratio(figure.cpu),
             )?;

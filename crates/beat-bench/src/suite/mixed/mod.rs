@@ -292,7 +292,7 @@ fn rows(all: &[(&'static str, Vec<Round>)]) -> Vec<Row> {
         let mut row = Row::new(name, "µs", Better::Less);
         for (who, rounds) in all {
             let value = pooled(rounds, of, quantile);
-            row.figures.push(Figure { who, value, over_sequential: None, cpu: None });
+            row.figures.push(Figure { who, value, turns: Vec::new(), cpu: None });
         }
         rows.push(row);
     }
