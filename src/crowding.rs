@@ -49,16 +49,16 @@ const CALM: u32 = 20;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u64)]
 pub(crate) enum Share {
-    /// There are cores without a worker that works.
+    /// There are cores without a worker that works or a guest.
     WithSpareCores = 1,
     /// There are none.
     OfFullMachine = 3,
 }
 
 impl Share {
-    /// Where so many workers, the caller among them, work on so many CPUs.
-    pub(crate) fn on(cpus: usize, working: u32) -> Self {
-        if cpus > working as usize { Self::WithSpareCores } else { Self::OfFullMachine }
+    /// Where so many of so many CPUs are taken, by the caller and others.
+    pub(crate) fn on(cpus: usize, taken: u32) -> Self {
+        if cpus > taken as usize { Self::WithSpareCores } else { Self::OfFullMachine }
     }
 }
 

@@ -823,6 +823,13 @@ impl Local {
         is_handed_in
     }
 
+    /// Whether who waits for this core may be who this thread works with, and not a stranger: a yield gives the core away for a
+    /// slice, and if others use the machine only they come to where the thread is bound.
+    pub(crate) fn shares_core_with_ours(&self) -> bool {
+        let is_bound = || !self.shared.config.pins.is_empty() && !self.crowding.borrow().is_let_go();
+        self.shared.room.is_quiet() || !is_bound()
+    }
+
     #[cold]
     fn pin_to(&self, p: ProcessorId) {
         if let Some(mask) = self.shared.config.pins.get(p as usize)
@@ -864,7 +871,7 @@ impl Local {
             return crowding.look_no_more();
         };
         let cpus = self.shared.config.free.as_ref().map_or(0, Affinity::count);
-        let share = Share::on(cpus, self.shared.processors.census().working());
+        let share = Share::on(cpus, self.shared.taken_cores());
         let computes = self.seat().is_computing() || self.shared.mean_stretch() >= crowding::LONG_TASKS;
         let binding = crowding.look(now, times, share, computes);
         drop(crowding);

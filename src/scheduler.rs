@@ -613,8 +613,14 @@ impl Shared {
         census.idle.saturating_sub(guests)
     }
 
+    /// How many cores have a worker that works, or a guest with help.
+    pub(crate) fn taken_cores(&self) -> u32 {
+        // Relaxed: an estimate.
+        self.processors.census().working() + self.guests.load(Relaxed)
+    }
+
     /// A guest has got help: from here until it gets a processor, or to the end of its region, it counts for
-    /// [`idle_cores`](Self::idle_cores).
+    /// [`idle_cores`](Self::idle_cores) and [`taken_cores`](Self::taken_cores).
     pub(crate) fn begin_taking_core(&self, local: &Local) {
         if local.is_bare_guest() && !local.takes_core.replace(true) {
             self.guests.fetch_add(1, Relaxed);

@@ -226,7 +226,9 @@ impl<'a> Worker<'a> {
             if searching.is_none() {
                 // Who waits for this core goes first, the joiner often: the kernel wakes it where it is woken from. Not while
                 // others rely on this thread's finding something.
-                thread::yield_now();
+                if self.local.shares_core_with_ours() {
+                    thread::yield_now();
+                }
                 *searching = Searching::start(self.shared);
             }
             // One who may not search waits a moment all the same before it goes far.
