@@ -36,7 +36,7 @@ const PATIENCE: u32 = 2;
 /// What part of the time in which a worker that only serves wanted to run it has waited, if it would do better elsewhere.
 const NOTICED: u64 = 16;
 /// Tasks that run for so long on average until they wait or end compute, in nanoseconds: some times what it takes to
-/// answer a client.
+/// answer a client. What they wait for a CPU meanwhile counts, too.
 pub(crate) const LONG_TASKS: u64 = 32_000;
 /// How long it is let go, in nanoseconds.
 const FIRST_HOLD: u64 = 1_000_000_000;
@@ -49,7 +49,7 @@ const CALM: u32 = 20;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u64)]
 pub(crate) enum Share {
-    /// There are cores without a worker that works or a guest.
+    /// There are cores that neither a worker that works has taken nor a guest with help.
     WithSpareCores = 1,
     /// There are none.
     OfFullMachine = 3,

@@ -36,7 +36,7 @@ use crate::metrics::Counters;
 use crate::os::{self, Affinity, Schedstat, Slice, ThreadClock};
 use crate::peers::{FAR_TASKS, FAR_TICKETS, Peer, Peers, Reach};
 use crate::processors::{Census, ProcessorId, Seat};
-use crate::scheduler::Shared;
+use crate::scheduler::{self, Shared};
 use crate::task::Runnable;
 use crate::task::budget::Budgets;
 use crate::ticket::{Claim, Ticket};
@@ -308,6 +308,8 @@ pub(crate) struct Local {
     tick: Cell<u32>,
     /// When the batch of polls at hand began, after how many the task had to wait or had ended, and how many there were.
     batch: Cell<(u64, u32, u32)>,
+    /// Batches of which nobody was told yet: how long they took, and the same two numbers.
+    untold: Cell<(u64, u32, u32)>,
     pub(crate) budgets: Budgets,
     crowding: RefCell<Crowding>,
     follower: RefCell<Follower>,
@@ -512,6 +514,7 @@ impl Local {
             peers: RefCell::new((u64::MAX, Peers::default())),
             tick: Cell::new(0),
             batch: Cell::new((0, 0, 0)),
+            untold: Cell::new((0, 0, 0)),
             budgets: Budgets::default(),
             crowding: RefCell::new(Crowding::new()),
             follower: RefCell::default(),
@@ -823,11 +826,11 @@ impl Local {
         is_handed_in
     }
 
-    /// Whether who waits for this core may be who this thread works with, and not a stranger: a yield gives the core away for a
-    /// slice, and if others use the machine only they come to where the thread is bound.
-    pub(crate) fn shares_core_with_ours(&self) -> bool {
+    /// Whether a yield is likely to give the core to who this thread works with, a joiner, and not to a stranger, for a slice:
+    /// the kernel puts strangers where the thread is bound, and joiners where it is not.
+    pub(crate) fn yields_to_joiners(&self) -> bool {
         let is_bound = || !self.shared.config.pins.is_empty() && !self.crowding.borrow().is_let_go();
-        self.shared.room.is_quiet() || !is_bound()
+        !self.shared.room.has_others() || !is_bound()
     }
 
     #[cold]
@@ -943,11 +946,20 @@ impl Local {
         self.batch.set((start, stretches + u32::from(!goes_on), polls + 1));
     }
 
+    /// A pause follows, or other work. Few polls weigh too little for others to be told of them: they add up.
     pub(crate) fn end_batch(&self, now: u64) {
-        let (start, stretches, polls) = self.batch.get();
-        if polls > 0 {
-            self.shared.measured_stretches(now.saturating_sub(start), stretches, polls);
+        let (start, stretches, polls) = self.batch.replace((now, 0, 0));
+        if polls == 0 {
+            return;
         }
+        let (time, before, polls_before) = self.untold.get();
+        let (time, stretches) = (time + now.saturating_sub(start), before + stretches);
+        let polls = polls_before + polls;
+        let is_told = polls >= scheduler::FULL_WEIGHT;
+        if is_told {
+            self.shared.measured_stretches(time, stretches, polls);
+        }
+        self.untold.set(if is_told { (0, 0, 0) } else { (time, stretches, polls) });
     }
 
     /// Whether a guest is in no region: its state may go.

@@ -28,9 +28,9 @@ const PERIOD: u64 = 100_000_000;
 const LONGEST: u64 = 1_000_000_000;
 /// A CPU, in the unit of `others`.
 const ONE: u32 = 100;
-/// CPUs are scarce if others leave less than so much of one,
+/// CPUs are scarce if others leave less than so much of one, in hundredths.
 const SCARCE: u32 = 85;
-/// and this process uses so much, in hundredths.
+/// They are not if this process uses less than so much of one, in hundredths.
 const MUCH: u32 = 25;
 /// What `others` is while it is not known: wake-ups go on, but closures do not rely on being alone.
 const UNKNOWN: u32 = u32::MAX;
@@ -41,7 +41,7 @@ pub(crate) struct Room {
     next_look: NextLook,
     /// How many CPUs others have used, in hundredths, or [`UNKNOWN`]. Relaxed: an estimate.
     others: AtomicU32,
-    /// How many this process has used, of late. Relaxed: an estimate.
+    /// How many this process used between the last two looks, in hundredths. Relaxed: an estimate.
     own: AtomicU32,
     /// How many CPUs there are. Relaxed: an estimate.
     cpus: AtomicU32,
@@ -75,10 +75,16 @@ impl Room {
         self.is_scarce() || leaves(self.cpus.load(Relaxed), self.others.load(Relaxed), working + 1)
     }
 
+    /// Whether others are known to use half a CPU, as of the last look.
+    pub(crate) fn has_others(&self) -> bool {
+        (ONE / 2..UNKNOWN).contains(&self.others.load(Relaxed))
+    }
+
     /// Whether this process has much to do and others leave it no whole CPU, as of the last look.
     pub(crate) fn is_scarce(&self) -> bool {
         let others = self.others.load(Relaxed);
-        others != UNKNOWN
+        // Of a single CPU less may be left by who uses hardly any.
+        self.has_others()
             && others.saturating_add(SCARCE) > self.cpus.load(Relaxed) * ONE
             && self.own.load(Relaxed) >= MUCH
     }
@@ -175,6 +181,12 @@ mod tests {
         );
         room.own.store(MUCH - 1, Relaxed);
         assert_eq!(with(200), (false, false), "little to do");
+        room.own.store(MUCH, Relaxed);
+        room.cpus.store(1, Relaxed);
+        assert_eq!([49, 50].map(|others| with(others).0), [false, true], "a single CPU");
+        assert!(room.has_others());
+        room.others.store(UNKNOWN, Relaxed);
+        assert!(!room.has_others());
     }
 
     #[test]
@@ -189,8 +201,7 @@ mod tests {
         let room = std::thread::scope(|scope| scope.spawn(begin).join().unwrap());
         assert!(room.has_one_more(1, 0));
         assert_eq!(room.cpus.load(Relaxed) as usize, cpus);
-        let used = (cpus * ONE as usize) as u32;
-        room.others.store(used.saturating_sub(SCARCE), Relaxed);
+        room.others.store(cpus as u32 * ONE, Relaxed);
         if cpus > 0 {
             assert!(!room.has_one_more(PERIOD, cpus as u32), "not looked yet");
             // A look after a long time forgets.

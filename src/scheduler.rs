@@ -15,7 +15,7 @@
 //!
 //! Waking is thrifty. A thread that serves will see to its own queue, so a sibling is woken only when the
 //! backlog, measured in time, is worth more than the wake-up, measured too ([`is_worth_waking`]), and only where others leave
-//! it a CPU ([`room`](crate::room)); should the thread get stuck in a poll instead, the [watchdog](crate::watchdog) passes its
+//! it a CPU, or none ([`room`](crate::room)); should the thread get stuck in a poll instead, the [watchdog](crate::watchdog) passes its
 //! queue on.
 //!
 //! # Where
@@ -212,9 +212,12 @@ fn tell(mean: &AtomicU64, before: u64, next: u64) {
     }
 }
 
+/// So many polls weigh as much as any number of them.
+pub(crate) const FULL_WEIGHT: u32 = 16;
+
 /// The mean of what tasks take after so many polls more, of which each took so long: from 50 ns to 10 ms.
 fn next_mean_stretch(mean: u64, sample: u64, polls: u32) -> u64 {
-    let (sample, weight) = (sample.clamp(50, 10_000_000), u64::from(polls.min(16)));
+    let (sample, weight) = (sample.clamp(50, 10_000_000), u64::from(polls.min(FULL_WEIGHT)));
     (mean * (64 - weight) + sample.min(mean * MOST_GROWTH) * weight) / 64
 }
 
@@ -485,7 +488,7 @@ impl Shared {
         tell(&self.mean_stretch, mean, next_mean_stretch(mean, sample, polls));
     }
 
-    /// How long a ready task runs until it waits or ends, in nanoseconds.
+    /// How long a ready task runs until it waits or ends, in nanoseconds, with what it waits for a CPU meanwhile.
     pub(crate) fn mean_stretch(&self) -> u64 {
         // Relaxed: an estimate.
         self.mean_stretch.load(Relaxed)
@@ -716,9 +719,16 @@ impl Shared {
         if self.room.is_quiet() { Slice::Long } else { Slice::Default }
     }
 
-    /// The slice of a thread that serves.
+    /// The slice of a thread that serves, until it rests or serves again: a closure that begins meanwhile may keep it waiting
+    /// once.
     pub(crate) fn slice_to_serve(&self) -> Slice {
-        let preempts = !self.room.is_scarce() || self.processors.census().computing > 0;
+        if !self.room.is_scarce() {
+            return Slice::Short;
+        }
+        // Where tasks are few, the last look was long ago: this one is for the next time.
+        self.room.look(os::now());
+        // Relaxed: an estimate.
+        let preempts = self.processors.census().computing > 0 || self.guests.load(Relaxed) > 0;
         if preempts { Slice::Short } else { Slice::Default }
     }
 

@@ -10,7 +10,7 @@
 //! 5. closures;
 //! 6. tasks of others who will not see to them soon; closures addressed to its processor (these also every
 //!    [`TICK`]th time);
-//! 7. if somebody forks: yield once, unless it counts as searching already; ask, and look again for some [`SEARCH`]
+//! 7. if somebody forks: yield once, unless it counts as searching already, or a stranger would go on; ask, and look again for some [`SEARCH`]
 //!    nanoseconds; then sleep. At once, if all who fork wait for the core that it is on.
 //!
 //! Points 4 and 6 try near threads before far ones, and far ones only when there is nothing else
@@ -223,10 +223,11 @@ impl<'a> Worker<'a> {
     fn run_next(&self, searching: &mut Option<Searching>) -> bool {
         let mut work = self.next();
         if work.is_none() && self.local.find_peer(|p| p.may_fork().then_some(())).is_some() {
+            self.local.end_batch(os::now());
             if searching.is_none() {
                 // Who waits for this core goes first, the joiner often: the kernel wakes it where it is woken from. Not while
                 // others rely on this thread's finding something.
-                if self.local.shares_core_with_ours() {
+                if self.local.yields_to_joiners() {
                     thread::yield_now();
                 }
                 *searching = Searching::start(self.shared);
@@ -240,6 +241,7 @@ impl<'a> Worker<'a> {
             if limit > 0 {
                 work = self.search(limit);
             }
+            self.local.start_batch(os::now());
         }
         if work.is_none() && self.first_reach() == Reach::Near {
             work = self.next_foreign(Reach::Everywhere);
@@ -605,6 +607,7 @@ impl<'a> Worker<'a> {
             }
         }
         run_hook(shared.config.hooks.on_thread_park.as_ref());
+        local.end_batch(os::now());
         let hands_back = self.hand_driver_back();
         if hands_back {
             shared.duty.sleep_outside(local.seat());
@@ -615,6 +618,7 @@ impl<'a> Worker<'a> {
             shared.duty.sleep(local.seat(), &shared.driver, |token| self.park_with(token));
             self.left_driver();
         }
+        local.start_batch(os::now());
         run_hook(shared.config.hooks.on_thread_unpark.as_ref());
         local.counters().duty_wakeups.add(1);
     }

@@ -40,7 +40,7 @@ use super::{Cpu, CpuSet, Topology, bad};
 /// A worker that waits for its CPU for more than a fourth of the time, since another program runs there, is let go for a
 /// while (for more than three fourths, if there are no more CPUs than workers, and so none to go to): it may run on any CPU
 /// of the runtime's (of those listed, with [`Cpus`](Self::Cpus)). Then it is bound again, on trial, after longer times each
-/// time that nothing has changed. One that has run nothing but short polls for a tenth of a second (its runtime's tasks run for less
+/// time that nothing has changed. One that has run nothing but short polls for a tenth of a second (its runtime's tasks take less
 /// than 32 µs on average until they wait) is let go if it has waited for more than a sixteenth, and bound again when it begins a
 /// closure, shares a fork or has longer tasks: see [`unpins`](crate::Metrics::unpins) and
 /// [`unpinned_threads`](crate::Metrics::unpinned_threads) of the metrics. A worker looks while it works, at most ten times a

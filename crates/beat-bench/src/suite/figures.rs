@@ -101,7 +101,7 @@ impl Row {
         row
     }
 
-    /// A figure that is no turn's time.
+    /// A figure that is no turn's time, turn by turn.
     pub(crate) fn set(&mut self, who: &'static str, values: Vec<f64>) {
         self.figures.push(Figure { who, value: Spread::of(values.clone()), turns: values, cpu: None });
     }
@@ -119,7 +119,7 @@ impl Row {
     }
 
     /// Somebody's figure over another's: the median of the turns' ratios, for turns of the same number lie side by side and
-    /// the machine changes from one to the next; of the medians, where there are no turns.
+    /// the machine changes from one to the next; of the medians, where their numbers differ or there are none.
     pub(crate) fn ratio(&self, who: &str, peer: &str) -> Option<f64> {
         let (own, theirs) = (self.figure(who)?, self.figure(peer)?);
         if own.turns.is_empty() || own.turns.len() != theirs.turns.len() {

@@ -60,6 +60,7 @@ fn lines(row: &Row) -> Vec<Line> {
     let heading = Line { label: heading, ratio: None, beat_is_better: false };
     let others = row.figures.iter().filter(|figure| figure.who != BEAT && figure.value.median > 0.0);
     let others = others.filter_map(|figure| Some((figure, row.ratio(figure.who, BEAT)?)));
+    let others = others.filter(|(_, ratio)| ratio.is_finite() && *ratio > 0.0);
     let others = others.map(|(figure, ratio)| {
         let beat_is_better = (ratio >= 1.0) == (row.better == Better::Less);
         Line { label: format!("      {}", figure.who), ratio: Some(ratio), beat_is_better }
