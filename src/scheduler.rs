@@ -22,7 +22,7 @@
 //!
 //! If workers are pinned, it matters which core a thread wakes on.
 //! - A foreign thread that has woken nobody for [`ALONE`] is likely to sleep again at once: the thread wakes on its core,
-//!   which is awake. (A halted one takes some 15 µs more.) Its slice is short, so it runs before the other goes on if that
+//!   which is awake. (A halted one takes some 15 µs more.) Its slice is short as a rule, so it runs before the other goes on if that
 //!   does not sleep after all.
 //! - A foreign thread that wakes often is busy, and a guest in a region computes: the thread wakes beside it.
 //! - A thread of the pool holds the processor of its own core: any other will do.

@@ -104,7 +104,7 @@ pub(crate) fn current_cpu() -> Option<usize> {
 /// short slice is left of the other's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Slice {
-    /// 0.1 ms, the least there is: a thread that serves futures.
+    /// 0.1 ms, the least there is: a thread that serves futures, but where CPUs are scarce ([`room`](crate::room)).
     Short,
     /// 20 ms: a thread in a closure. With one of 1.4 ms, say, one wake-up in fourteen would find less than a short slice left
     /// of it, and wait for a tick (decision 18). One of 100 ms would be better there, but a closure that waits and wakes
