@@ -946,9 +946,11 @@ impl Local {
         self.batch.set((start, stretches + u32::from(!goes_on), polls + 1));
     }
 
-    /// A pause follows, or other work. Few polls weigh too little for others to be told of them: they add up.
+    /// The batch is over, and the next one begins unless a pause or other work does. Few polls weigh too little for others to
+    /// be told of them: they add up.
     pub(crate) fn end_batch(&self, now: u64) {
-        let (start, stretches, polls) = self.batch.replace((now, 0, 0));
+        let (start, stretches, polls) = self.batch.get();
+        self.start_batch(now);
         if polls == 0 {
             return;
         }

@@ -15,15 +15,15 @@
 //!
 //! Waking is thrifty. A thread that serves will see to its own queue, so a sibling is woken only when the
 //! backlog, measured in time, is worth more than the wake-up, measured too ([`is_worth_waking`]), and only where others leave
-//! it a CPU, or none ([`room`](crate::room)); should the thread get stuck in a poll instead, the [watchdog](crate::watchdog) passes its
-//! queue on.
+//! it a CPU, or none ([`room`](crate::room)); should the thread get stuck in a poll instead, the
+//! [watchdog](crate::watchdog) passes its queue on.
 //!
 //! # Where
 //!
 //! If workers are pinned, it matters which core a thread wakes on.
 //! - A foreign thread that has woken nobody for [`ALONE`] is likely to sleep again at once: the thread wakes on its core,
-//!   which is awake. (A halted one takes some 15 µs more.) Its slice is short as a rule, so it runs before the other goes on if that
-//!   does not sleep after all.
+//!   which is awake. (A halted one takes some 15 µs more.) Its slice is short as a rule, so it runs before the other goes
+//!   on if that does not sleep after all.
 //! - A foreign thread that wakes often is busy, and a guest in a region computes: the thread wakes beside it.
 //! - A thread of the pool holds the processor of its own core: any other will do.
 
@@ -418,7 +418,7 @@ impl Shared {
             self.watchdog.ensure(self);
             return;
         }
-        if self.is_worth_waking(self.injector.len(), || (census, census.working())) {
+        if self.is_worth_waking(self.injector.len(), || census) {
             self.wake_at(home);
         }
         self.watchdog.ensure(self);
@@ -470,14 +470,14 @@ impl Shared {
         self.blocking.submit(self, closure);
     }
 
-    /// Whether an idle processor's thread should be woken for `tasks` queued tasks, beside so many that work.
-    fn is_worth_waking(&self, tasks: usize, census: impl FnOnce() -> (Census, u32)) -> bool {
+    /// Whether an idle processor's thread should be woken for `tasks` queued tasks.
+    fn is_worth_waking(&self, tasks: usize, census: impl FnOnce() -> Census) -> bool {
         let stretch = self.mean_stretch();
         if !is_worth_waking(tasks, stretch, self.mean_wake()) {
             return false;
         }
-        let (census, working) = census();
-        let has_room = || self.room.has_one_more(os::now(), working);
+        let census = census();
+        let has_room = || self.room.has_one_more(os::now(), census.working());
         census.searching == 0 && census.idle > 0 && (is_worth_displacing(tasks, stretch) || has_room())
     }
 
@@ -530,7 +530,7 @@ impl Shared {
         let census = || {
             let census = self.processors.census();
             // Who has just left the driver will work, too, and has its processor not yet, the duty thread none.
-            (census, census.working() + u32::from(local.seat().processor().is_none()))
+            Census { total: census.total + u32::from(local.seat().processor().is_none()), ..census }
         };
         if self.is_worth_waking(local.tasks_len(), census) {
             self.wake();

@@ -10,8 +10,8 @@
 //! 5. closures;
 //! 6. tasks of others who will not see to them soon; closures addressed to its processor (these also every
 //!    [`TICK`]th time);
-//! 7. if somebody forks: yield once, unless it counts as searching already, or a stranger would go on; ask, and look again for some [`SEARCH`]
-//!    nanoseconds; then sleep. At once, if all who fork wait for the core that it is on.
+//! 7. if somebody forks: yield once, unless it counts as searching already, or a stranger would go on; ask, and look
+//!    again for some [`SEARCH`] nanoseconds; then sleep. At once, if all who fork wait for the core that it is on.
 //!
 //! Points 4 and 6 try near threads before far ones, and far ones only when there is nothing else
 //! (see [`peers`](crate::peers)).
@@ -305,7 +305,6 @@ impl<'a> Worker<'a> {
     fn look_past_own_queue(&self, tick: u32) -> Option<Runnable> {
         let now = os::now();
         self.local.end_batch(now);
-        self.local.start_batch(now);
         self.local.look_around(now);
         if self.shared.turn_is_due(now) {
             self.take_turn();

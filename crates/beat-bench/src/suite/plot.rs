@@ -58,12 +58,11 @@ fn lines(row: &Row) -> Vec<Line> {
     let Some(own) = row.median(BEAT).filter(|own| *own > 0.0) else { return Vec::new() };
     let heading = format!("{}: Beat {own:.1} {}", row.what, row.unit);
     let heading = Line { label: heading, ratio: None, beat_is_better: false };
-    let others = row.figures.iter().filter(|figure| figure.who != BEAT && figure.value.median > 0.0);
-    let others = others.filter_map(|figure| Some((figure, row.ratio(figure.who, BEAT)?)));
-    let others = others.filter(|(_, ratio)| ratio.is_finite() && *ratio > 0.0);
-    let others = others.map(|(figure, ratio)| {
+    let others = row.figures.iter().filter(|figure| figure.who != BEAT);
+    let others = others.filter_map(|figure| {
+        let ratio = row.ratio(figure.who, BEAT).filter(|ratio| ratio.is_finite() && *ratio > 0.0)?;
         let beat_is_better = (ratio >= 1.0) == (row.better == Better::Less);
-        Line { label: format!("      {}", figure.who), ratio: Some(ratio), beat_is_better }
+        Some(Line { label: format!("      {}", figure.who), ratio: Some(ratio), beat_is_better })
     });
     std::iter::once(heading).chain(others).collect()
 }
